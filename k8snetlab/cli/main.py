@@ -1,0 +1,5 @@
+"""The `k8snetlab` command."""
+
+
+def main() -> None:
+    """Entry point; replaced by the click group."""

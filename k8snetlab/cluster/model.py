@@ -1,0 +1,222 @@
+"""What a control plane has decided: every pod has a node and addresses, every Service its IPs, ports and endpoints.
+
+A `Cluster` is a value. It holds the Kubernetes objects themselves (with what the API server would have filled in) and
+beside them the decisions that Kubernetes writes into their status. Nothing in it knows how a packet will travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal
+
+from k8snetlab.errors import Source
+from k8snetlab.manifests.api import apps, core, lab, networking
+from k8snetlab.manifests.api.core import Container, PodSpec
+from k8snetlab.manifests.api.meta import Labels, Protocol
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+Family = Literal[4, 6]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabConfig:
+    """The Lab document with its defaults filled in and its text parsed. Subnets: the primary family's first."""
+
+    name: str
+    network: lab.NetworkName
+    backend: lab.Backend
+    proxy_mode: lab.ProxyMode
+    iptables_backend: Literal["nft", "legacy"]
+    nftables_layout: Literal["kube-proxy", "flat"]
+    ipvs_scheduler: str
+    families: tuple[Family, ...]
+    pod_subnets: tuple[IPNetwork, ...]
+    service_subnets: tuple[IPNetwork, ...]
+    node_subnets: tuple[IPNetwork, ...]
+    node_cidr_mask_sizes: tuple[int, ...]
+    node_port_range: tuple[int, int]
+    cluster_domain: str
+    mtu: int  # 0: derived from the underlay by the network's planner
+    masquerade_all: bool
+    node_port_addresses: tuple[IPNetwork, ...]
+    load_balancer_pool: IPNetwork
+    load_balancer_mode: Literal["l2", "bgp"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """`index` counts from 1 and never changes while the node lives; kernel names and numbers are derived from it."""
+
+    name: str
+    index: int
+    addresses: tuple[IPAddress, ...]
+    pod_cidrs: tuple[IPNetwork, ...]
+    labels: Labels
+    taints: tuple[core.Taint, ...] = ()
+    unschedulable: bool = False
+    source: Source | None = None
+
+    @property
+    def zone(self) -> str:
+        return self.labels.get("topology.kubernetes.io/zone", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One pod, placed and addressed. `ips` are the node's addresses for a hostNetwork pod.
+
+    `ready` is readiness as the endpoints controller sees it; `phase` Failed or Succeeded takes the pod out of every
+    endpoint list. `owner` is `Kind/name` of the workload that made it, empty for a bare pod. `slot` is the number of
+    the pod on its node: the offset of its address in the node's pod range (host-local counts from 2); 0 with
+    hostNetwork.
+    """
+
+    namespace: str
+    name: str
+    node: str
+    ips: tuple[IPAddress, ...]
+    slot: int
+    labels: Labels
+    annotations: Labels = field(default_factory=dict)
+    spec: PodSpec
+    owner: str = ""
+    phase: str = "Running"
+    ready: bool = True
+    terminating: bool = False
+    source: Source | None = None
+
+    @property
+    def key(self) -> str:
+        """`ns/name`, as every output writes it."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def host_network(self) -> bool:
+        return self.spec.host_network
+
+    @property
+    def containers(self) -> tuple[Container, ...]:
+        return self.spec.containers
+
+    @property
+    def hostname(self) -> str:
+        return self.spec.hostname or self.name[:63].rstrip("-.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One backend of one Service port. `node` is None when no node is known: such an endpoint is never local.
+
+    `zones` and `nodes` are topology hints; `pod` is `ns/name` when a pod stands behind the address.
+    """
+
+    ip: IPAddress
+    port: int
+    node: str | None
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    hostname: str = ""
+    zone: str = ""
+    zones: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    pod: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicePort:
+    """A port of a Service with what stands behind it, for all families, in order of address."""
+
+    name: str
+    protocol: Protocol
+    port: int
+    target_port: int | str
+    node_port: int  # 0: none
+    endpoints: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A Service as the API server would store it. `cluster_ips` is empty when headless or ExternalName.
+
+    `load_balancer_ips` are the addresses in status.loadBalancer with ipMode VIP. `spec` is the complete spec: defaults,
+    allocated addresses and ports filled in.
+    """
+
+    namespace: str
+    name: str
+    labels: Labels
+    annotations: Labels = field(default_factory=dict)
+    spec: core.ServiceSpec
+    cluster_ips: tuple[IPAddress, ...]
+    external_ips: tuple[IPAddress, ...] = ()
+    load_balancer_ips: tuple[IPAddress, ...] = ()
+    load_balancer_status: tuple[core.LoadBalancerIngress, ...] = ()
+    load_balancer_source_ranges: tuple[IPNetwork, ...] = ()
+    ports: tuple[ServicePort, ...]
+    session_affinity_seconds: int = 0  # 0: no affinity
+    health_check_node_port: int = 0
+    source: Source | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def headless(self) -> bool:
+        return self.spec.cluster_ip == "None"
+
+    @property
+    def external_local(self) -> bool:
+        return self.spec.external_traffic_policy == "Local"
+
+    @property
+    def internal_local(self) -> bool:
+        return self.spec.internal_traffic_policy == "Local"
+
+    def proxied(self) -> bool:
+        """Whether kube-proxy looks at it at all (conformance EP.15, HL.6, XN.4)."""
+        hidden = {"service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"}
+        return bool(self.cluster_ips) and self.spec.type != "ExternalName" and not hidden & self.labels.keys()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A Deployment, StatefulSet, DaemonSet, … and how many pods it wants; `get` and `scale` look here."""
+
+    kind: str
+    namespace: str
+    name: str
+    replicas: int
+    spec: apps.Deployment | apps.ReplicaSet | apps.StatefulSet | apps.DaemonSet | apps.Job | apps.CronJob
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Everything, in deterministic order: nodes by index, pods and Services by namespace and name."""
+
+    config: LabConfig
+    nodes: tuple[Node, ...]
+    namespaces: Mapping[str, Labels]  # with kubernetes.io/metadata.name
+    pods: tuple[Pod, ...]
+    services: tuple[Service, ...]
+    workloads: tuple[Workload, ...] = ()
+    endpoint_slices: tuple[core.EndpointSlice, ...] = ()
+    network_policies: tuple[networking.NetworkPolicy, ...] = ()
+    ingresses: tuple[networking.Ingress, ...] = ()
+    ingress_classes: tuple[networking.IngressClass, ...] = ()
+    checks: tuple[lab.Check, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)  # kind → how many documents were read and ignored
+
+    def node(self, name: str) -> Node | None:
+        return next((node for node in self.nodes if node.name == name), None)
+
+    def pod(self, key: str) -> Pod | None:
+        return next((pod for pod in self.pods if pod.key == key), None)
+
+    def service(self, key: str) -> Service | None:
+        return next((service for service in self.services if service.key == key), None)

@@ -1,0 +1,74 @@
+"""Flows: one sender, one destination, one protocol and port; what is expected of it and what was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+IPAddress = IPv4Address | IPv6Address
+FlowProtocol = Literal["TCP", "UDP", "SCTP", "ICMP", "HTTP", "DNS"]
+Outcome = Literal["ok", "refused", "timeout", "error"]
+SeenSource = Literal["pod", "node", "client"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where something runs or is addressed: `kind` pod, node, external, service, ip, name or url.
+
+    `name` is how the user writes it (`shop/api`, `node1`, `client`, `10.0.0.1`, `web.shop`, `http://…`); `netns` is the
+    namespace it lives in, empty when it does not live in one (a Service, an address, a name).
+    """
+
+    kind: Literal["pod", "node", "external", "service", "ip", "name", "url"]
+    name: str
+    netns: str = ""
+
+    def __str__(self) -> str:
+        """The target as every output writes it: `pod/ns/name`, `svc/ns/name`, `node/name`, `external/name`; or plain."""
+        prefix = {"service": "svc/", "pod": "pod/", "node": "node/", "external": "external/"}.get(self.kind, "")
+        return prefix + self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """One conversation to try. `address` is where packets are really sent (a name is resolved by the sender).
+
+    `port` is 0 for ICMP. `path` and `host` matter to HTTP only.
+    """
+
+    sender: Place
+    destination: Place
+    address: str
+    protocol: FlowProtocol
+    port: int = 0
+    path: str = "/"
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A flow with what must come of it. `type` is one of the types of communication of the design, section 6.
+
+    `source` says which address the server must see, `sources` the addresses that satisfy it; `servers` are the pods
+    (`ns/name`) that may answer, empty when any may.
+    """
+
+    type: str
+    name: str
+    flow: Flow
+    expected: Outcome = "ok"
+    source: SeenSource | None = None
+    sources: tuple[IPAddress, ...] = ()
+    servers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What the packets did. `server` is the pod that answered, `source` the client address that it saw."""
+
+    outcome: Outcome
+    rtt_ms: float | None = None
+    server: str = ""
+    source: str = ""
+    reason: str = ""

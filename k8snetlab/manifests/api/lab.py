@@ -1,0 +1,85 @@
+"""k8snetlab.dev/v1: the lab's own two kinds, both optional."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from k8snetlab.manifests.api.core import Taint
+from k8snetlab.manifests.api.meta import Labels, LabelSelector, ObjectMeta
+
+NetworkName = Literal["bridge", "flannel", "calico", "cilium", "weave", "cni"]
+Backend = Literal["host-gw", "vxlan"]
+ProxyMode = Literal["iptables", "ipvs", "nftables", "ebpf", "none"]
+IPFamily = Literal["ipv4", "ipv6", "dual"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabNode:
+    name: str
+    labels: Labels = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    pod_cidrs: tuple[str, ...] = field(default=(), metadata={"key": "podCIDRs"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadBalancerSpec:
+    pool: str = "172.18.255.0/24"
+    mode: Literal["l2", "bgp"] = "l2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabSpec:
+    """Defaults are those of kubeadm and flannel; a comma separates the IPv4 and IPv6 halves of a dual-stack subnet.
+
+    An empty subnet means the default for the lab's IP family; `mtu` 0 means derived from the underlay.
+    """
+
+    nodes: int | tuple[LabNode, ...] = 3
+    network: NetworkName = "bridge"
+    backend: Backend = "host-gw"
+    kube_proxy_mode: ProxyMode = "iptables"
+    iptables_backend: Literal["nft", "legacy"] = "nft"
+    nftables_layout: Literal["kube-proxy", "flat"] = "kube-proxy"
+    ipvs_scheduler: str = "rr"
+    ip_family: IPFamily = "ipv4"
+    pod_subnet: str = ""
+    node_cidr_mask_size: int = field(default=24, metadata={"key": "nodeCIDRMaskSize"})
+    service_subnet: str = ""
+    node_subnet: str = ""
+    node_port_range: str = "30000-32767"
+    cluster_domain: str = "cluster.local"
+    mtu: int = 0
+    masquerade_all: bool = False
+    node_port_addresses: tuple[str, ...] = ()
+    load_balancer: LoadBalancerSpec = LoadBalancerSpec()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    metadata: ObjectMeta = ObjectMeta()
+    spec: LabSpec = LabSpec()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckPeer:
+    """A set of pods by labels; a missing namespace selector means the Check's own namespace."""
+
+    pod_selector: LabelSelector | None = None
+    namespace_selector: LabelSelector | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSpec:
+    from_: str | CheckPeer = field(metadata={"key": "from"})
+    to: str | CheckPeer
+    port: int | None = None
+    protocol: Literal["TCP", "UDP", "SCTP", "ICMP", "HTTP", "DNS"] = "TCP"
+    expect: Literal["ok", "refused", "timeout"] = "ok"
+    source: Literal["pod", "node", "client"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    metadata: ObjectMeta
+    spec: CheckSpec

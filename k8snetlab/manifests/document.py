@@ -1,0 +1,54 @@
+"""What reading manifests yields: typed objects, each with where it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from k8snetlab.errors import Source
+from k8snetlab.manifests.api import apps, core, lab, networking
+
+KubernetesObject = (
+    core.Namespace
+    | core.Node
+    | core.Pod
+    | core.Service
+    | core.Endpoints
+    | core.EndpointSlice
+    | apps.Deployment
+    | apps.ReplicaSet
+    | apps.StatefulSet
+    | apps.DaemonSet
+    | apps.Job
+    | apps.CronJob
+    | networking.NetworkPolicy
+    | networking.Ingress
+    | networking.IngressClass
+    | lab.Lab
+    | lab.Check
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One object and where it came from. `source` is kept out of the object so that equal objects compare equal."""
+
+    object: KubernetesObject
+    source: Source
+
+    @property
+    def kind(self) -> str:
+        return type(self.object).__name__
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Kind, namespace and name: what must be unique."""
+        return self.kind, self.object.metadata.namespace, self.object.metadata.name
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """All documents in the order read, and how many documents of each other kind were read and ignored."""
+
+    documents: tuple[Document, ...]
+    ignored: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,201 @@
+"""The vocabulary of kernel objects: what a network namespace contains.
+
+Desired and observed use the same classes, so comparing them is a set difference: `plan` builds them, `lab.apply` makes
+the kernel contain them, `lab.observe` reads them back. Each names the namespace it lives in (the lab's own name for it,
+see `plan.names`). Names are as `ip`, `bridge`, `sysctl` and `iptables-save` print them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import Literal
+
+IPAddress = IPv4Address | IPv6Address
+IPInterface = IPv4Interface | IPv6Interface
+IPNetwork = IPv4Network | IPv6Network
+Family = Literal[4, 6]
+
+
+@dataclass(frozen=True, slots=True)
+class Netns:
+    """A network namespace with its loopback up."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A Linux bridge, up. `index` is the interface index, fixed so that nothing has to be looked up."""
+
+    netns: str
+    name: str
+    index: int
+    mac: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """A veth pair, both ends up, one queue each; the peer is made in its own namespace, never moved there.
+
+    `master` is the bridge this end is a port of, empty for none; `hairpin` lets the bridge send a frame back out of the
+    port it came from. With `addrgenmode none` on both ends: no link-local IPv6 address unless the plan adds one.
+    """
+
+    netns: str
+    name: str
+    index: int
+    mac: str
+    mtu: int
+    peer_netns: str
+    peer_name: str
+    peer_index: int
+    peer_mac: str
+    peer_mtu: int
+    master: str = ""
+    hairpin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan:
+    """A VXLAN tunnel end point, up, without learning: where MACs live is said by `FdbEntry`."""
+
+    netns: str
+    name: str
+    index: int
+    mac: str
+    mtu: int
+    vni: int
+    local: IPAddress
+    underlay: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    netns: str
+    link: str
+    interface: IPInterface
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the main table that somebody planned (the kernel's own connected routes are not listed)."""
+
+    netns: str
+    destination: IPNetwork
+    via: IPAddress | None = None
+    link: str = ""
+    onlink: bool = False
+    source: IPAddress | None = None
+    kind: Literal["unicast", "blackhole", "unreachable", "local"] = "unicast"
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A permanent ARP or NDP entry; permanent ones do not count against the kernel's one limit for all namespaces."""
+
+    netns: str
+    link: str
+    address: IPAddress
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class FdbEntry:
+    """A permanent forwarding entry of a VXLAN device: frames for `mac` go to the tunnel end `destination`."""
+
+    netns: str
+    link: str
+    mac: str
+    destination: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """`key` in dotted form (`net.ipv4.ip_forward`; a dot inside an interface name is written as a slash)."""
+
+    netns: str
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class IptablesChain:
+    """One chain with all its rules, in order, in exactly the form `iptables-save` prints them (without `-A CHAIN`).
+
+    The lab owns its namespaces whole, so built-in chains are listed too, with their policy; `policy` is empty for the
+    others.
+    """
+
+    netns: str
+    family: Family
+    table: str
+    name: str
+    policy: str
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PodServer:
+    """What the lab's one server process listens on in one namespace, in a pod's name.
+
+    `listeners` are `(protocol, port)` with protocol `TCP`, `UDP` or `SCTP`, on every address of the namespace. Several
+    of them may share a node's namespace: hostNetwork pods live there.
+    """
+
+    netns: str
+    pod: str  # ns/name
+    node: str
+    hostname: str
+    listeners: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A program of the host that runs in a namespace until the lab ends; `name` is unique in the lab.
+
+    `pod` is `ns/name` when it stands for a pod's container: it then sees that pod's hostname, hosts and resolv.conf.
+    """
+
+    netns: str
+    name: str
+    argv: tuple[str, ...]
+    pod: str = ""
+
+
+KernelObject = (
+    Netns
+    | Bridge
+    | Veth
+    | Vxlan
+    | Address
+    | Route
+    | Neighbour
+    | FdbEntry
+    | Sysctl
+    | IptablesChain
+    | PodServer
+    | Process
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every kernel object of a lab, in an order in which they can be made, without duplicates."""
+
+    objects: tuple[KernelObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What the kernel lacks and what it has too much of, seen from a plan. Empty when the two are equal."""
+
+    missing: tuple[KernelObject, ...] = ()
+    extra: tuple[KernelObject, ...] = ()
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.extra)
