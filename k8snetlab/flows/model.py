@@ -25,7 +25,7 @@ class Place:
     netns: str = ""
 
     def __str__(self) -> str:
-        """The target as every output writes it: `pod/ns/name`, `svc/ns/name`, `node/name`, `external/name`; or plain."""
+        """As every output writes it: `pod/ns/name`, `svc/ns/name`, `node/name`, `external/name`, or plain."""
         prefix = {"service": "svc/", "pod": "pod/", "node": "node/", "external": "external/"}.get(self.kind, "")
         return prefix + self.name
 

@@ -2,7 +2,7 @@
 
 Desired and observed use the same classes, so comparing them is a set difference: `plan` builds them, `lab.apply` makes
 the kernel contain them, `lab.observe` reads them back. Each names the namespace it lives in (the lab's own name for it,
-see `plan.names`). Names are as `ip`, `bridge`, `sysctl` and `iptables-save` print them.
+see `cluster.names`). Names are as `ip`, `bridge`, `sysctl` and `iptables-save` print them.
 """
 
 from __future__ import annotations
