@@ -7,13 +7,48 @@ Kubernetes names never contain `_` or upper case, so a pod's namespace `shop_api
 from __future__ import annotations
 
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal
 
 FABRIC = "fabric"  # the node network: one bridge, no addresses
 ROUTER = "router"  # between the node network and the world outside
 CLIENT = "client"  # external/client
 INTERNET = "internet"  # external/internet
 WORLD = (FABRIC, ROUTER, CLIENT, INTERNET)
+
+FABRIC_BRIDGE = "br0"
+POD_BRIDGE = "cni0"
+UPLINK = "eth0"  # what a pod, a node, the router and an external host call their (first) interface
+
+# Documentation ranges (RFC 5737, RFC 3849) stand for the world outside; the host's own networks never use them.
+OUTSIDE_NETWORKS: dict[str, tuple[IPv4Network, IPv6Network]] = {
+    CLIENT: (IPv4Network("203.0.113.0/24"), IPv6Network("2001:db8:cb00:71::/64")),
+    INTERNET: (IPv4Network("198.51.100.0/24"), IPv6Network("2001:db8:c633:64::/64")),
+}
+
+
+def outside_network(name: str, family: Literal[4, 6]) -> IPv4Network | IPv6Network:
+    """The network of the external host `client` or `internet`; the router is its first address."""
+    return OUTSIDE_NETWORKS[name][0 if family == 4 else 1]
+
+
+def outside_address(name: str, family: Literal[4, 6]) -> IPv4Address | IPv6Address:
+    """The address of the external host `client` or `internet`."""
+    return outside_network(name, family)[0x10 if family == 6 else 10]
+
+
+def fabric_port(index: int) -> str:
+    """The fabric's end of the cable to the node with this index."""
+    return f"n{index}"
+
+
+def pod_veth(namespace: str, name: str, slot: int) -> str:
+    """The node's end of a pod's veth pair: `veth` and eight hex digits, as the bridge CNI plugin names them.
+
+    Half comes from the pod's name, half from its place on the node, so no two on a node are equal and none changes when
+    other pods come and go.
+    """
+    return f"veth{sha256(f'{namespace}/{name}'.encode()).hexdigest()[:4]}{slot:04x}"
 
 
 def pod_netns(namespace: str, name: str) -> str:
@@ -31,3 +66,8 @@ def mac_of(address: IPv4Address | IPv6Address) -> str:
     """
     tail = address.packed if isinstance(address, IPv4Address) else sha256(address.packed).digest()[:4]
     return ":".join(f"{byte:02x}" for byte in b"\x0a\x58" + tail)
+
+
+def port_mac(mac: str) -> str:
+    """The MAC of the far end of a cable whose near end has `mac`: locally administered too, in a range of its own."""
+    return f"0e{mac[2:]}"

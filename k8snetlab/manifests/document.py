@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from k8snetlab.errors import Source
-from k8snetlab.manifests.api import apps, core, lab, networking
 
-KubernetesObject = (
-    core.Namespace
-    | core.Node
-    | core.Pod
-    | core.Service
-    | core.Endpoints
-    | core.EndpointSlice
-    | apps.Deployment
-    | apps.ReplicaSet
-    | apps.StatefulSet
-    | apps.DaemonSet
-    | apps.Job
-    | apps.CronJob
-    | networking.NetworkPolicy
-    | networking.Ingress
-    | networking.IngressClass
-    | lab.Lab
-    | lab.Check
-)
+if (
+    TYPE_CHECKING
+):  # making the classes costs most of a short command's time: a kind's module is imported when it is read
+    from k8snetlab.manifests.api import apps, core, gateway, lab, networking
+
+    KubernetesObject = (
+        core.Namespace
+        | core.Node
+        | core.Pod
+        | core.Service
+        | core.Endpoints
+        | core.EndpointSlice
+        | apps.Deployment
+        | apps.ReplicaSet
+        | apps.StatefulSet
+        | apps.DaemonSet
+        | apps.Job
+        | apps.CronJob
+        | networking.NetworkPolicy
+        | networking.Ingress
+        | networking.IngressClass
+        | gateway.GatewayClass
+        | gateway.Gateway
+        | gateway.HTTPRoute
+        | gateway.ReferenceGrant
+        | lab.Lab
+        | lab.Check
+    )
+else:
+    KubernetesObject = object
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from k8snetlab.manifests.api.core import PodTemplateSpec
@@ -13,7 +13,7 @@ from k8snetlab.manifests.api.meta import LabelSelector, ObjectMeta
 class DeploymentSpec:
     IGNORED: ClassVar = ("minReadySeconds", "paused", "progressDeadlineSeconds", "revisionHistoryLimit", "strategy")
 
-    replicas: int = 1
+    replicas: int = field(default=1, metadata={"always": True})
     selector: LabelSelector
     template: PodTemplateSpec
 
@@ -30,7 +30,7 @@ class Deployment:
 class ReplicaSetSpec:
     IGNORED: ClassVar = ("minReadySeconds",)
 
-    replicas: int = 1
+    replicas: int = field(default=1, metadata={"always": True})
     selector: LabelSelector
     template: PodTemplateSpec
 
@@ -55,7 +55,7 @@ class StatefulSetSpec:
         "updateStrategy", "volumeClaimTemplates",
     )  # fmt: skip
 
-    replicas: int = 1
+    replicas: int = field(default=1, metadata={"always": True})
     service_name: str = ""
     selector: LabelSelector
     template: PodTemplateSpec

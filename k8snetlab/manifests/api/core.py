@@ -85,14 +85,20 @@ class GRPCAction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExecAction:
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """At most one of the actions; `exec` runs nothing here, its presence is enough to be accepted."""
+    """Exactly one of the actions; `exec` runs nothing here."""
 
     IGNORED: ClassVar = (
-        "exec", "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold",
+        "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold",
         "terminationGracePeriodSeconds",
     )  # fmt: skip
 
+    exec_: ExecAction | None = field(default=None, metadata={"key": "exec"})
     http_get: HTTPGetAction | None = None
     tcp_socket: TCPSocketAction | None = None
     grpc: GRPCAction | None = None
@@ -104,7 +110,7 @@ class Container:
 
     IGNORED: ClassVar = (
         "env", "envFrom", "imagePullPolicy", "lifecycle", "resources", "resizePolicy", "restartPolicy",
-        "securityContext", "stdin", "stdinOnce", "terminationMessagePath", "terminationMessagePolicy", "tty",
+        "restartPolicyRules", "securityContext", "stdin", "stdinOnce", "terminationMessagePath", "terminationMessagePolicy", "tty",
         "volumeDevices", "volumeMounts", "workingDir",
     )  # fmt: skip
 
@@ -233,14 +239,15 @@ class PodReadinessGate:
 class PodSpec:
     IGNORED: ClassVar = (
         "activeDeadlineSeconds", "automountServiceAccountToken", "enableServiceLinks", "ephemeralContainers",
-        "hostIPC", "hostPID", "hostUsers", "imagePullSecrets", "nodeName_", "os", "overhead", "preemptionPolicy",
-        "priority", "priorityClassName", "resourceClaims", "resources", "restartPolicy", "runtimeClassName",
-        "schedulerName", "schedulingGates", "securityContext", "serviceAccount", "serviceAccountName",
-        "shareProcessNamespace", "terminationGracePeriodSeconds", "volumes",
+        "hostIPC", "hostPID", "hostUsers", "hostnameOverride", "imagePullSecrets", "os", "overhead", "preemptionPolicy",
+        "priority", "priorityClassName", "resourceClaims", "resources", "runtimeClassName", "schedulerName",
+        "schedulingGates", "securityContext", "serviceAccount", "serviceAccountName", "shareProcessNamespace",
+        "terminationGracePeriodSeconds", "volumes", "workloadRef",
     )  # fmt: skip
 
     containers: tuple[Container, ...]
     init_containers: tuple[Container, ...] = ()
+    restart_policy: Literal["Always", "OnFailure", "Never"] | None = None
     node_name: str = ""
     node_selector: Labels = field(default_factory=dict)
     affinity: Affinity | None = None
@@ -261,8 +268,10 @@ class PodStatus:
     """Of a status in a manifest only the phase is looked at: a Failed or Succeeded pod is never an endpoint."""
 
     IGNORED: ClassVar = (
-        "conditions", "containerStatuses", "ephemeralContainerStatuses", "hostIP", "hostIPs", "initContainerStatuses",
-        "message", "nominatedNodeName", "podIP", "podIPs", "qosClass", "reason", "resize", "startTime",
+        "allocatedResources", "conditions", "containerStatuses", "ephemeralContainerStatuses",
+        "extendedResourceClaimStatus", "hostIP", "hostIPs", "initContainerStatuses", "message", "nominatedNodeName",
+        "observedGeneration", "podIP", "podIPs", "qosClass", "reason", "resize", "resourceClaimStatuses", "resources",
+        "startTime",
     )  # fmt: skip
 
     phase: Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"] = "Running"
@@ -289,7 +298,7 @@ class ServicePort:
     """`target_port` None means the same number as `port`; `node_port` 0 means not given."""
 
     name: str = ""
-    protocol: Protocol = "TCP"
+    protocol: Protocol = field(default="TCP", metadata={"always": True})
     app_protocol: str | None = None
     port: int
     target_port: IntOrString | None = None
@@ -313,7 +322,9 @@ TrafficPolicy = Literal["Cluster", "Local"]
 class ServiceSpec:
     """As written, before the API server's defaults; `cluster.services` fills in addresses and ports."""
 
-    type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = field(
+        default="ClusterIP", metadata={"always": True}
+    )
     selector: Labels | None = None
     ports: tuple[ServicePort, ...] = ()
     cluster_ip: str = field(default="", metadata={"key": "clusterIP"})

@@ -29,6 +29,11 @@ class LoadBalancerSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabDNS:
+    """The lab's DNS server; an empty mapping is the embedded one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabSpec:
     """Defaults are those of kubeadm and flannel; a comma separates the IPv4 and IPv6 halves of a dual-stack subnet.
 
@@ -51,6 +56,7 @@ class LabSpec:
     cluster_domain: str = "cluster.local"
     mtu: int = 0
     masquerade_all: bool = False
+    dns: LabDNS = LabDNS()
     node_port_addresses: tuple[str, ...] = ()
     load_balancer: LoadBalancerSpec = LoadBalancerSpec()
 

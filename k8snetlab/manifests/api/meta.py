@@ -21,8 +21,8 @@ class ObjectMeta:
     """Identity: `namespace` is empty for cluster-scoped kinds; the loader fills in `default` for the others."""
 
     IGNORED: ClassVar = (
-        "creationTimestamp", "deletionGracePeriodSeconds", "finalizers", "generation", "managedFields",
-        "ownerReferences", "resourceVersion", "selfLink", "uid",
+        "clusterName", "creationTimestamp", "deletionGracePeriodSeconds", "finalizers", "generation",
+        "managedFields", "ownerReferences", "resourceVersion", "selfLink", "uid",
     )  # fmt: skip
 
     name: str = ""

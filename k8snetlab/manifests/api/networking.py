@@ -52,7 +52,7 @@ class NetworkPolicyEgressRule:
 class NetworkPolicySpec:
     """`policy_types` empty means Ingress, and Egress too if `egress` has rules."""
 
-    pod_selector: LabelSelector = LabelSelector()
+    pod_selector: LabelSelector = field(default=LabelSelector(), metadata={"always": True})
     policy_types: tuple[Literal["Ingress", "Egress"], ...] = ()
     ingress: tuple[NetworkPolicyIngressRule, ...] = ()
     egress: tuple[NetworkPolicyEgressRule, ...] = ()
@@ -82,10 +82,18 @@ class IngressServiceBackend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypedLocalObjectReference:
+    api_group: str | None = None
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngressBackend:
-    IGNORED: ClassVar = ("resource",)
+    """A Service, or a resource such as a bucket, which the lab does not have: never reachable there."""
 
     service: IngressServiceBackend | None = None
+    resource: TypedLocalObjectReference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""One module a kube-proxy mode, and what reads its rules back."""

@@ -1,0 +1,49 @@
+"""What goes to the terminal: data on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from k8snetlab.errors import LabError
+
+
+def colour(stream: Any = None) -> bool:
+    """Whether to use colour: only on a terminal, and never with NO_COLOR (https://no-color.org)."""
+    stream = stream or sys.stdout
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and bool(stream.isatty())
+
+
+def say(message: str) -> None:
+    """Progress and remarks."""
+    click.echo(message, err=True)
+
+
+def data(text: str) -> None:
+    """The answer itself."""
+    click.echo(text)
+
+
+def data_json(value: object) -> None:
+    """One JSON document on stdout."""
+    import json
+
+    click.echo(json.dumps(value, indent=2))
+
+
+def data_yaml(value: object) -> None:
+    import yaml
+
+    click.echo(yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False, default_flow_style=False), nl=False)
+
+
+def fail(error: LabError) -> None:
+    """Show an error: what is wrong and, where there is one, the fix."""
+    red = colour(sys.stderr)
+    for line in str(error).splitlines():
+        say(click.style("error: ", fg="red") + line if red else f"error: {line}")
+    if error.hint:
+        say(f"hint: {error.hint}")

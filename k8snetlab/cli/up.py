@@ -1,0 +1,48 @@
+"""`k8snetlab up`: make the lab equal to the files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from k8snetlab.cli.inputs import lab_document_name, overrides, read, summary
+from k8snetlab.cli.options import files_option, lab_option, output_option, topology_options
+from k8snetlab.cli.output import data_json, say
+
+
+@click.command("up", epilog="Example: k8snetlab up -f shop.yaml --nodes 3 --backend vxlan")
+@files_option(required=True)
+@lab_option
+@topology_options
+@output_option("text", "json")
+def up_command(files: Sequence[str], lab_name: str | None, output: str, **topology: object) -> None:
+    """Build the lab, or change a running one, so that it equals the files.
+
+    What is there and right is left alone: a second `up` of the same files does nothing.
+    """
+    from k8snetlab.cli.running import bring_up, pick_for_up
+
+    started = time.perf_counter()
+    manifests = read(files)
+    name = pick_for_up(lab_name, lab_document_name(manifests))
+    cluster, changed = bring_up(name, manifests, overrides(name=name, **topology))
+    seconds = round(time.perf_counter() - started, 3)
+    say(f"lab {name}: {summary(cluster)}")
+    say(
+        f"{changed.created} kernel objects made, {changed.deleted} removed, {changed.updated} changed in {seconds:.2f} s"
+        if changed
+        else f"nothing to change ({seconds:.2f} s)"
+    )
+    if output == "json":
+        data_json(
+            {
+                "lab": name,
+                "nodes": len(cluster.nodes),
+                "pods": len(cluster.pods),
+                "services": len(cluster.services),
+                "changed": {"created": changed.created, "deleted": changed.deleted, "updated": changed.updated},
+                "seconds": seconds,
+            }
+        )

@@ -1,0 +1,202 @@
+"""The one way into a lab: fork, enter its namespaces, call, bring the value or the error back.
+
+The calling process never changes namespace. Forking copies the arguments for free; only the answer is pickled.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import struct
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO, NoReturn, TypeVar
+
+from k8snetlab.errors import LabError
+from k8snetlab.kernel import syscalls
+from k8snetlab.lab.holder import Holder, find, open_process
+
+T = TypeVar("T")
+_HEADER = struct.Struct("<cI")  # kind of frame, length of the pickle that follows
+_PROGRESS, _VALUE, _ERROR = b"p", b"v", b"e"
+
+
+def run_in(holder: Holder, function: Callable[..., T], *args: object, progress: Callable[..., None] | None = None) -> T:
+    """Call `function(*args)` inside the lab: its mount, PID, net, ipc and UTS namespaces; return its value.
+
+    With `progress`, the function also gets a keyword argument `progress`; each call of it there is made here with the
+    same arguments. Exceptions arrive as they were raised, those that are no LabError with a note of the traceback
+    inside. LabError when the lab has ended or the child was killed. When this process is interrupted or killed, the
+    child is killed too. Fork is used, so call it from a process without other threads.
+    """
+    parent = os.getpid()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _enter_and_call(holder, parent, reader, writer, function, args, progress is not None)
+    os.close(writer)
+    with open(reader, "rb") as answers:  # noqa: PTH123
+        try:
+            frame = _read_frames(answers, progress)
+        except BaseException:
+            os.kill(child, signal.SIGKILL)  # and by PR_SET_PDEATHSIG the one inside
+            os.waitpid(child, 0)
+            _await_hangup(reader)
+            raise
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if frame is None:
+        raise _ended(holder, status)
+    kind, answer = frame
+    if kind == _ERROR:
+        raise _rebuild(answer)
+    return answer  # type: ignore[no-any-return]
+
+
+def join(holder: Holder) -> None:
+    """Enter the lab's namespaces with this process; the PID namespace only with children forked from now on.
+
+    Raises LabError when the lab has ended.
+    """
+    flags = (
+        syscalls.CLONE_NEWNS
+        | syscalls.CLONE_NEWNET
+        | syscalls.CLONE_NEWPID
+        | syscalls.CLONE_NEWIPC
+        | syscalls.CLONE_NEWUTS
+        | (syscalls.CLONE_NEWUSER if holder.rootless else 0)
+    )
+    with open_process(holder.pid, holder.start) as pidfd:
+        if pidfd is None:
+            raise _gone(holder)
+        try:
+            syscalls.setns(pidfd, flags)
+        except ProcessLookupError:
+            raise _gone(holder) from None
+
+
+def die_with(parent: int) -> None:
+    """Be killed when the parent dies, also when it died before this call; `parent` is its pid, seen from here."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _enter_and_call(
+    holder: Holder,
+    parent: int,
+    reader: int,
+    writer: int,
+    function: Callable[..., object],
+    args: tuple[object, ...],
+    with_progress: bool,
+) -> NoReturn:
+    """The first child: enters, forks the one that calls (a PID namespace is entered by birth only), waits for it."""
+    status = 1
+    try:
+        os.close(reader)
+        die_with(parent)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        with open(writer, "wb", buffering=0) as answers:
+            try:
+                join(holder)
+            except (LabError, OSError) as error:
+                _send(answers, _ERROR, _reduce(error))
+                os._exit(0)
+            if (inside := os.fork()) == 0:
+                _call(answers, function, args, with_progress)
+        code = os.waitstatus_to_exitcode(os.waitpid(inside, 0)[1])
+        status = code if code >= 0 else 128 - code
+    finally:
+        os._exit(status)
+
+
+def _call(
+    answers: BinaryIO, function: Callable[..., object], args: tuple[object, ...], with_progress: bool
+) -> NoReturn:
+    """The second child, inside the lab."""
+    try:
+        # The parent is outside this PID namespace, where getppid() is 0 for a living one and for a dead one: ask the
+        # pipe instead, whose reader is the process that waits for the answer.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if _hung_up(answers.fileno(), 0):
+            os._exit(1)
+        keywords = {"progress": lambda *message: _send(answers, _PROGRESS, message)} if with_progress else {}
+        try:
+            _send(answers, _VALUE, function(*args, **keywords))
+        except BaseException as error:  # noqa: BLE001  (raised again in the parent)
+            _send(answers, _ERROR, _reduce(error))
+    finally:
+        os._exit(0)
+
+
+def _send(answers: BinaryIO, kind: bytes, value: object) -> None:
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    frame = memoryview(_HEADER.pack(kind, len(data)) + data)
+    while frame:
+        frame = frame[answers.write(frame) :]
+
+
+def _read_frames(answers: BinaryIO, progress: Callable[..., None] | None) -> tuple[bytes, object] | None:
+    """The answer, after handing on each progress message; None when the child ended without one."""
+    while len(header := answers.read(_HEADER.size)) == _HEADER.size:
+        kind, length = _HEADER.unpack(header)
+        data = answers.read(length)
+        if len(data) < length:
+            return None
+        if kind != _PROGRESS:
+            return kind, pickle.loads(data)
+        if progress is not None:
+            progress(*pickle.loads(data))
+    return None
+
+
+def _reduce(error: BaseException) -> tuple[type[BaseException], tuple[object, ...], dict[str, object]]:
+    """An exception in parts: an exception class with an `__init__` of its own does not survive pickle as it is."""
+    state = dict(vars(error))
+    if not isinstance(error, LabError):
+        text = "".join(traceback.format_exception(error)).rstrip()
+        state["__notes__"] = [*getattr(error, "__notes__", ()), f"inside the lab:\n{text}"]
+    parts = (type(error), error.args, state)
+    try:
+        pickle.dumps(parts)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return RuntimeError, (f"{type(error).__name__}: {error}",), {"__notes__": state.get("__notes__", [])}
+    return parts
+
+
+def _rebuild(parts: object) -> BaseException:
+    assert isinstance(parts, tuple)
+    kind, args, state = parts
+    error = kind.__new__(kind, *args)
+    assert isinstance(error, BaseException)
+    error.args = args
+    vars(error).update(state)
+    return error
+
+
+def _ended(holder: Holder, status: int) -> LabError:
+    if find(holder.lab) != holder:
+        return _gone(holder)
+    how = f"killed by signal {signal.Signals(status - 128).name}" if status > 128 else f"ended with {status}"
+    return LabError(f"the process that worked in lab {holder.lab} was {how}", hint="run the command again")
+
+
+def _gone(holder: Holder) -> LabError:
+    return LabError(f"lab {holder.lab} has ended: its process {holder.pid} is gone", hint="make it anew with up")
+
+
+def _hung_up(fd: int, seconds: float) -> bool:
+    """Whether the other end of the pipe has been closed, waiting up to `seconds` for it."""
+    poller = select.poll()
+    poller.register(fd, 0)  # POLLHUP and POLLERR are always reported
+    return bool(poller.poll(seconds * 1000))
+
+
+def _await_hangup(reader: int) -> None:
+    """Wait until the process inside is dead too, so that nobody changes the lab when the caller lets go of its lock."""
+    with suppress(OSError):
+        _hung_up(reader, 5.0)

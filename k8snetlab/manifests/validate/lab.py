@@ -1,0 +1,190 @@
+"""The lab's own kinds, with the same words.
+
+What depends on the whole lab (does a subnet fit, is a node's name taken by the world outside) is judged where the lab's
+configuration is made.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network
+from urllib.parse import urlsplit
+
+from k8snetlab.manifests.api.lab import Check, CheckPeer, Lab, LabNode, LabSpec
+from k8snetlab.manifests.decode import Path
+from k8snetlab.manifests.validate.addresses import cidr, family, parse_cidr, parse_ip
+from k8snetlab.manifests.validate.messages import Wrongs, check, check_port, duplicate, forbidden, invalid, required
+from k8snetlab.manifests.validate.metadata import check_labels, check_selector
+from k8snetlab.manifests.validate.names import dns_label, dns_subdomain
+from k8snetlab.manifests.validate.node import check_pod_cidrs
+from k8snetlab.manifests.validate.placement import check_taints
+
+_SPEC: Path = ("spec",)
+_FAMILIES = {"ipv4": {"IPv4"}, "ipv6": {"IPv6"}, "dual": {"IPv4", "IPv6"}}
+_PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+_SMALLEST_MTU, _LARGEST_MTU = 1280, 65535  # RFC 8200, section 5
+_SUBDOMAIN_SERVICES = ("svc", "service", "services")
+_KINDS_FROM = ("pod", "pods", "node", "nodes", "external")
+
+
+# --- Lab --------------------------------------------------------------------------------------------------------------
+
+
+def check_lab(lab: Lab) -> Wrongs:
+    """Nodes, subnets and ports."""
+    spec = lab.spec
+    yield from _check_nodes(spec)
+    for key, value in (
+        ("podSubnet", spec.pod_subnet),
+        ("serviceSubnet", spec.service_subnet),
+        ("nodeSubnet", spec.node_subnet),
+    ):
+        if value:
+            yield from _check_subnets(value, spec.ip_family, (*_SPEC, key))
+    yield from _check_mask(spec)
+    yield from _check_port_range(spec.node_port_range, (*_SPEC, "nodePortRange"))
+    domain = spec.cluster_domain
+    yield from check((*_SPEC, "clusterDomain"), domain, dns_subdomain(domain))
+    if spec.mtu and not _SMALLEST_MTU <= spec.mtu <= _LARGEST_MTU:
+        detail = f"must be 0 (derived) or between {_SMALLEST_MTU} and {_LARGEST_MTU}, inclusive"
+        yield invalid((*_SPEC, "mtu"), spec.mtu, detail)
+    if not re.fullmatch(r"[a-z]{2,6}", spec.ipvs_scheduler):
+        yield invalid((*_SPEC, "ipvsScheduler"), spec.ipvs_scheduler, "must be an IPVS scheduler, such as rr or lc")
+    for index, text in enumerate(spec.node_port_addresses):
+        yield from check((*_SPEC, "nodePortAddresses", index), text, cidr(text))
+    for text in spec.load_balancer.pool.split(","):
+        yield from check((*_SPEC, "loadBalancer", "pool"), text, cidr(text.strip()))
+
+
+def _check_nodes(spec: LabSpec) -> Wrongs:
+    path = (*_SPEC, "nodes")
+    if isinstance(spec.nodes, int):
+        if spec.nodes < 1:
+            yield invalid(path, spec.nodes, "must be greater than or equal to 1")
+        return
+    if not spec.nodes:
+        yield required(path, "a lab has at least one node")
+    names: set[str] = set()
+    for index, node in enumerate(spec.nodes):
+        if node.name in names:
+            yield duplicate((*path, index, "name"), node.name)
+        names.add(node.name)
+        yield from _check_node(node, (*path, index))
+
+
+def _check_node(node: LabNode, at: Path) -> Wrongs:
+    yield from check((*at, "name"), node.name, dns_subdomain(node.name))
+    yield from check_labels(node.labels, (*at, "labels"))
+    yield from check_taints(node.taints, (*at, "taints"))
+    yield from check_pod_cidrs(node.pod_cidrs, (*at, "podCIDRs"))
+
+
+def _check_subnets(text: str, ip_family: str, at: Path) -> Wrongs:
+    """One range, or two of different families with a comma between them, of the families the lab has."""
+    networks: list[IPv4Network | IPv6Network] = []
+    for part in text.split(","):
+        network = parse_cidr(part.strip())
+        if network is None:
+            yield from check(at, part.strip(), cidr(part.strip()))
+            return
+        networks.append(network)
+    families = [family(network) for network in networks]
+    if len(set(families)) < len(families):
+        yield invalid(at, text, "may specify no more than one CIDR for each IP family")
+    elif set(families) != _FAMILIES[ip_family]:
+        wanted = " and ".join(sorted(_FAMILIES[ip_family]))
+        yield invalid(at, text, f"must have one {wanted} CIDR when `ipFamily` is '{ip_family}'")
+
+
+def _check_mask(spec: LabSpec) -> Wrongs:
+    """Each node gets a range of this length out of the pod subnet; IPv6 ranges are always /64."""
+    size, path = spec.node_cidr_mask_size, (*_SPEC, "nodeCIDRMaskSize")
+    if not 8 <= size <= 30:
+        yield invalid(path, size, "must be between 8 and 30, inclusive")
+        return
+    for part in spec.pod_subnet.split(","):
+        network = parse_cidr(part.strip())
+        if isinstance(network, IPv4Network) and network.prefixlen > size:
+            detail = f"must not be smaller than the prefix length of `podSubnet` ({network})"
+            yield invalid(path, size, detail)
+
+
+def _check_port_range(text: str, at: Path) -> Wrongs:
+    match = _PORT_RANGE.fullmatch(text)
+    if not match:
+        yield invalid(at, text, "must be two ports with a hyphen between them (e.g. 30000-32767)")
+        return
+    first, last = int(match[1]), int(match[2])
+    if not 1 <= first <= last <= 65535:
+        yield invalid(at, text, "must be between 1 and 65535, inclusive, the smaller port first")
+
+
+# --- Check ------------------------------------------------------------------------------------------------------------
+
+
+def check_check(check_: Check) -> Wrongs:
+    """Where from, where to, and a port if the protocol has ports."""
+    spec = check_.spec
+    if isinstance(spec.from_, CheckPeer):
+        yield from _check_peer(spec.from_, (*_SPEC, "from"))
+    else:
+        yield from check((*_SPEC, "from"), spec.from_, _source_fault(spec.from_))
+    if isinstance(spec.to, CheckPeer):
+        yield from _check_peer(spec.to, (*_SPEC, "to"))
+    else:
+        yield from check((*_SPEC, "to"), spec.to, _target_fault(spec.to))
+    if spec.port is not None:
+        yield from check_port((*_SPEC, "port"), spec.port)
+        if spec.protocol == "ICMP":
+            yield forbidden((*_SPEC, "port"), "may not be set when `protocol` is 'ICMP'")
+
+
+def _check_peer(peer: CheckPeer, at: Path) -> Wrongs:
+    if peer.pod_selector is None and peer.namespace_selector is None:
+        yield required(at, "must specify a peer")
+    yield from check_selector(peer.pod_selector, (*at, "podSelector"))
+    yield from check_selector(peer.namespace_selector, (*at, "namespaceSelector"))
+
+
+def _source_fault(text: str) -> str | None:
+    """`pod/NS/NAME`, `pod/NAME`, `NS/NAME`, `NAME`, `node/NAME`, `external/NAME`."""
+    return _reference_fault(text, _KINDS_FROM, "pod/NS/NAME, node/NAME or external/NAME")
+
+
+def _target_fault(text: str) -> str | None:
+    """All that a source can be, and a Service, an address, a DNS name or a URL."""
+    if parse_ip(text):
+        return None
+    if "://" in text:
+        return _url_fault(text)
+    if "/" not in text and dns_subdomain(text.removesuffix(".")) is None:
+        return None
+    form = "pod/NS/NAME, svc/NS/NAME, node/NAME, external/NAME, an IP, a DNS name or a URL"
+    return _reference_fault(text, (*_KINDS_FROM, *_SUBDOMAIN_SERVICES), form)
+
+
+def _reference_fault(text: str, kinds: tuple[str, ...], form: str) -> str | None:
+    parts = text.split("/")
+    kind = parts[0] if len(parts) > 1 and parts[0] in kinds else ""
+    names = parts[1:] if kind else parts
+    alone = kind in ("node", "nodes", "external")
+    if not 1 <= len(names) <= (1 if alone else 2) or not all(names):
+        return f"must be {form}"
+    if len(names) == 2 and dns_label(names[0]):
+        return f"namespace {names[0]!r}: {dns_label(names[0])}"
+    return dns_subdomain(names[-1])
+
+
+def _url_fault(text: str) -> str | None:
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError as error:
+        return f"must be a URL: {error}"
+    if url.scheme not in ("http", "https"):
+        return "must be a URL with http or https"
+    if not host or not (parse_ip(host) or dns_subdomain(host.removesuffix(".")) is None):
+        return "must be a URL with a host name or address"
+    if not text.isprintable() or " " in text:
+        return "must be a URL without white space"
+    return None

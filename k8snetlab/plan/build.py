@@ -1,0 +1,144 @@
+"""From a Cluster to the Plan: every kernel object of the lab, in an order in which they can be made.
+
+First the world outside, then node by node its namespace, links, routes, pods and rules, then what listens. Pure: the
+same cluster gives the same plan, and a change in the cluster changes only the objects it concerns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from k8snetlab.cluster import names
+from k8snetlab.cluster.listeners import listeners
+from k8snetlab.cluster.model import Cluster, Node
+from k8snetlab.errors import UsageError
+from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
+from k8snetlab.plan.network.bridge import BridgeNetwork
+from k8snetlab.plan.proxy.iptables import IptablesProxy
+from k8snetlab.plan.ruleset import Ruleset
+from k8snetlab.plan.state import (
+    Address,
+    Family,
+    KernelObject,
+    Neighbour,
+    Netns,
+    Plan,
+    PodServer,
+    Route,
+    Sysctl,
+    Veth,
+)
+from k8snetlab.plan.world import (
+    FIRST_PORT_INDEX,
+    UPLINK_INDEX,
+    forwarding,
+    router_address,
+    uplink_mac,
+    world,
+)
+
+# Permanent neighbour entries between nodes are the square of their number; above this many they are learned.
+MESHED_NODES: Final = 64
+
+
+class Network(Protocol):
+    """What a pod network plans. `underlay_mtu` is the MTU it needs between nodes."""
+
+    underlay_mtu: int
+
+    def node(self, node: Node) -> Iterator[KernelObject]: ...
+    def rules(self, node: Node, family: Family, ruleset: Ruleset) -> None: ...
+
+
+class Proxy(Protocol):
+    """What a kube-proxy mode plans on a node."""
+
+    def sysctls(self, node: Node) -> Iterator[Sysctl]: ...
+    def rules(self, node: Node, family: Family, ruleset: Ruleset) -> None: ...
+
+
+class NoProxy:
+    """Mode `none`: ClusterIPs and nodePorts lead nowhere."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        pass
+
+    def sysctls(self, node: Node) -> Iterator[Sysctl]:  # noqa: ARG002
+        return iter(())
+
+    def rules(self, node: Node, family: Family, ruleset: Ruleset) -> None:
+        pass
+
+
+NETWORKS: Final[dict[str, Callable[[Cluster], Network]]] = {"bridge": BridgeNetwork}
+PROXIES: Final[dict[str, Callable[[Cluster], Proxy]]] = {"iptables": IptablesProxy, "none": NoProxy}
+
+
+def build(cluster: Cluster) -> Plan:
+    """Every kernel object of the lab, without duplicates.
+
+    Raises UsageError when the cluster asks for a network or a proxy mode that is not among NETWORKS and PROXIES.
+    """
+    network = _choose(NETWORKS, "network", cluster.config.network)(cluster)
+    proxy = _choose(PROXIES, "kube-proxy mode", cluster.config.proxy_mode)(cluster)
+    objects: list[KernelObject] = list(world(cluster, network.underlay_mtu))
+    for node in cluster.nodes:
+        objects += _node(cluster, node, network.underlay_mtu)
+        objects += proxy.sysctls(node)
+        objects += network.node(node)
+        for family in cluster.config.families:
+            ruleset = Ruleset()
+            proxy.rules(node, family, ruleset)
+            network.rules(node, family, ruleset)
+            objects += ruleset.objects(node.name, family)
+    objects += _servers(cluster)
+    return Plan(tuple(dict.fromkeys(objects)))
+
+
+def _choose(registry: dict[str, Planner], what: str, name: str) -> Planner:
+    try:
+        return registry[name]
+    except KeyError:
+        known = ", ".join(sorted(registry))
+        raise UsageError(f"{what} {name} does not exist here", hint=f"there is: {known}") from None
+
+
+def _node(cluster: Cluster, node: Node, mtu: int) -> Iterator[KernelObject]:
+    """The machine itself: its namespace, its cable to the fabric and the way to the router."""
+    mac = uplink_mac(cluster, node)
+    yield Netns(node.name)
+    yield from forwarding(cluster, node.name)
+    # kubeadm's preflight: without it packets between pods of one bridge meet no Service rule on their way back.
+    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
+    yield Sysctl(node.name, "net.bridge.bridge-nf-call-ip6tables", "1")
+    yield Veth(
+        names.FABRIC, names.fabric_port(node.index), FIRST_PORT_INDEX + node.index, names.port_mac(mac), mtu,
+        node.name, names.UPLINK, UPLINK_INDEX, mac, mtu, master=names.FABRIC_BRIDGE,
+    )  # fmt: skip
+    for family in cluster.config.families:
+        subnet = of_family(cluster.config.node_subnets, family)
+        address = of_family(node.addresses, family)
+        if subnet is None or address is None:
+            continue
+        router = router_address(cluster, family)
+        yield Address(node.name, names.UPLINK, interface(address, subnet))
+        # Not only the way out: a process of the node reaches a ClusterIP only if the node has some route for it.
+        yield Route(node.name, DEFAULT_ROUTE[family], router, names.UPLINK)
+        yield Neighbour(
+            node.name, names.UPLINK, router, names.mac_of(router_address(cluster, cluster.config.families[0]))
+        )
+    if len(cluster.nodes) <= MESHED_NODES:
+        for other in cluster.nodes:
+            if other is not node:
+                for address in other.addresses:
+                    yield Neighbour(node.name, names.UPLINK, address, uplink_mac(cluster, other))
+
+
+def _servers(cluster: Cluster) -> Iterator[PodServer]:
+    """What every pod listens on; a hostNetwork pod does so in its node's namespace, under the node's name."""
+    listening = listeners(cluster)
+    for pod in cluster.pods:
+        netns = pod.node if pod.host_network else names.pod_netns(pod.namespace, pod.name)
+        hostname = pod.node if pod.host_network else pod.hostname
+        yield PodServer(netns, pod.key, pod.node, hostname, listening.get(pod.key, ()))
