@@ -32,9 +32,9 @@ def lab_option(command: Any) -> Any:
 
 
 def namespace_option(command: Any) -> Any:
-    return click.option("-n", "--namespace", default="default", show_default=True, help="Kubernetes namespace.")(
-        command
-    )
+    return click.option(
+        "-n", "--namespace", default="default", show_default=True, help="Namespace of names without one."
+    )(command)
 
 
 def output_option(*choices: str) -> Decorator[Any]:
@@ -49,9 +49,7 @@ def topology_options(command: Any) -> Any:
     for option in (
         click.option("--nodes", type=click.IntRange(1, 250), help="Number of nodes."),
         click.option("--network", type=click.Choice(get_args(lab_api.NetworkName)), help="Pod network."),
-        click.option(
-            "--backend", type=click.Choice(get_args(lab_api.Backend)), help="How nodes reach each other's pods."
-        ),
+        click.option("--backend", type=click.Choice(get_args(lab_api.Backend)), help="How nodes are joined."),
         click.option("--proxy-mode", type=click.Choice(get_args(lab_api.ProxyMode)), help="kube-proxy mode."),
         click.option("--ip-family", type=click.Choice(get_args(lab_api.IPFamily)), help="IP family of the cluster."),
     ):

@@ -30,11 +30,8 @@ def up_command(files: Sequence[str], lab_name: str | None, output: str, **topolo
     cluster, changed = bring_up(name, manifests, overrides(name=name, **topology))
     seconds = round(time.perf_counter() - started, 3)
     say(f"lab {name}: {summary(cluster)}")
-    say(
-        f"{changed.created} kernel objects made, {changed.deleted} removed, {changed.updated} changed in {seconds:.2f} s"
-        if changed
-        else f"nothing to change ({seconds:.2f} s)"
-    )
+    made = f"{changed.created} kernel objects made, {changed.deleted} removed, {changed.updated} changed"
+    say(f"{made if changed else 'nothing to change'} ({seconds:.2f} s)")
     if output == "json":
         data_json(
             {

@@ -8,7 +8,7 @@ from k8snetlab.cluster.model import IPAddress, IPNetwork
 
 
 def parse_address(text: str) -> IPAddress | None:
-    """An address, or None. Leading zeros of an IPv4 octet are decimal, not octal (CVE-2021-29923, conformance SVC.14)."""
+    """An address, or None. Leading zeros of an IPv4 octet are decimal, not octal (CVE-2021-29923)."""
     text = text.strip()
     try:
         return ip_address(_decimal(text))

@@ -50,7 +50,7 @@ def find_backends(pods: Iterable[Pod], nodes: Iterable[Node], written: Written) 
 
 
 def read_written(slices: Iterable[core.EndpointSlice], endpoints: Iterable[core.Endpoints]) -> Written:
-    """Group by Service. A slice that the controller itself once wrote (an export) is not believed: it would rewrite it."""
+    """Group by Service. A slice that the controller once wrote (an export) does not count: it would be rewritten."""
     by_service: dict[str, list[core.EndpointSlice]] = {}
     for written in slices:
         service = written.metadata.labels.get(SERVICE_NAME)
@@ -139,7 +139,7 @@ def _hints(distribution: str | None, ready: bool, node: str, zone: str) -> tuple
 
 
 def _of_slice(slice_: core.EndpointSlice, port: core.ServicePort, backends: Backends) -> Iterable[Endpoint]:
-    """Slice ports match by name and protocol; a missing name or port is ignored, and so is all but the first address."""
+    """Slice ports match by name and protocol; missing names or ports are ignored, as are all but the first address."""
     if slice_.address_type == "FQDN":
         return
     numbers = [

@@ -78,7 +78,7 @@ def _own_ports(spec: core.PodSpec) -> Iterator[Listener]:
 
 
 def probe_port(probe: core.Probe | None, container: core.Container) -> int | None:
-    """The port a probe asks; a name is looked up in the probe's own container (kubelet, pkg/probe ResolveContainerPort)."""
+    """The port a probe asks; a name is looked up in the probe's own container (pkg/probe, ResolveContainerPort)."""
     if probe is None:
         return None
     if probe.grpc is not None:

@@ -38,31 +38,36 @@ def assign_statuses(
     Service is not ours. What it had it keeps; an address outside the pool, or in use, leaves it pending, without any.
     """
     holders: dict[IPAddress, _Holder] = {}
-    statuses: dict[str, tuple[core.LoadBalancerIngress, ...]] = {}
-    waiting: list[Draft] = []
-    for draft in drafts:
-        if draft.spec.type != "LoadBalancer":
-            continue
-        given = draft.service.status.load_balancer.ingress
-        if given or draft.spec.load_balancer_class is not None:
-            statuses[draft.key] = given
-            for ip in filter(None, (parse_address(ingress.ip) for ingress in given)):
-                _try(holders, ip, draft)
-        else:
-            waiting.append(draft)
+    balanced = [draft for draft in drafts if draft.spec.type == "LoadBalancer"]
+    statuses = _foreign(balanced, holders)
     for choose in (_held, _wanted):
-        for draft in waiting:
+        for draft in balanced:
             if draft.key not in statuses:
                 ips = [ip for ip in choose(draft, previous) if ip in config.load_balancer_pool]
                 if ips and all(_try(holders, ip, draft) for ip in ips):
                     statuses[draft.key] = _status(ips)
     free = iter(_hosts(config.load_balancer_pool))
-    for draft in waiting:
+    for draft in balanced:
         if draft.key not in statuses:
             usable = config.load_balancer_pool.version in draft.families and not _asked(draft)
-            statuses[draft.key] = _status(
-                _first_free(free, config.load_balancer_pool, holders, draft) if usable else []
-            )
+            found = _first_free(free, config.load_balancer_pool, holders, draft) if usable else []
+            statuses[draft.key] = _status(found)
+    return statuses
+
+
+def _foreign(
+    drafts: Sequence[Draft], holders: dict[IPAddress, _Holder]
+) -> dict[str, tuple[core.LoadBalancerIngress, ...]]:
+    """The Services that somebody else answers for."""
+    statuses: dict[str, tuple[core.LoadBalancerIngress, ...]] = {}
+    for draft in drafts:
+        given = draft.service.status.load_balancer.ingress
+        if given or draft.spec.load_balancer_class is not None:
+            statuses[draft.key] = given
+            for ingress in given:
+                ip = parse_address(ingress.ip)
+                if ip is not None:
+                    _try(holders, ip, draft)
     return statuses
 
 
@@ -93,7 +98,7 @@ def _held(draft: Draft, previous: Mapping[str, Service]) -> list[IPAddress]:
 def _try(holders: dict[IPAddress, _Holder], ip: IPAddress, draft: Draft) -> bool:
     annotations = draft.service.metadata.annotations
     sharing = next((annotations[name] for name in SHARING_ANNOTATIONS if name in annotations), "")
-    ports = {(port.protocol, port.port) for port in draft.spec.ports}
+    ports: set[tuple[str, int]] = {(port.protocol, port.port) for port in draft.spec.ports}
     holder = holders.get(ip)
     if holder is None:
         holders[ip] = _Holder(sharing, ports)

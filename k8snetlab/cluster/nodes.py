@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
+from itertools import pairwise
 
 from k8snetlab.cluster.config import LabDocument
 from k8snetlab.cluster.model import IPAddress, IPNetwork, LabConfig, Node
@@ -201,7 +202,7 @@ def _check_ranges(config: LabConfig, nodes: Sequence[Node], problems: list[Probl
             for network in node.pod_cidrs
             if network.version == subnet.version
         )
-        for (_, end, _, first, network), (start, _, _, second, other) in zip(ranges, ranges[1:], strict=False):
+        for (_, end, _, first, network), (start, _, _, second, other) in pairwise(ranges):
             if start <= end:
                 message = f"{other} overlaps {network} of node {first.name}"
                 problems.append(problem(second.source, f"Node {second.name}", "spec.podCIDR", message))

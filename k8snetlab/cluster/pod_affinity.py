@@ -23,7 +23,7 @@ RuleKey = tuple[frozenset[str] | None, str, object]
 
 @dataclass(slots=True, eq=False)
 class Rule:
-    """One (namespaces, selector, topology key): how many matching pods, and how many pods that repel them, per domain."""
+    """One (namespaces, selector, topology key): its matching pods and the pods that repel those, per domain."""
 
     namespaces: frozenset[str] | None  # None: all
     selector: LabelSelector | None  # None matches nothing
@@ -70,16 +70,16 @@ class Constraints:
 
     def misfit(self, node: Node) -> str:
         """Why the node is out, in the scheduler's words; empty when it is not."""
-        for rule in self.repelled_by:
-            domain = node.labels.get(rule.topology_key)
-            if domain is not None and rule.repelling[domain]:
-                return "node(s) didn't satisfy existing pods anti-affinity rules"
+        if not self._attracted(node):
+            return "node(s) didn't match pod affinity rules"
         for rule in self.rules.repel:
             domain = node.labels.get(rule.topology_key)
             if domain is not None and rule.matching[domain]:
                 return "node(s) didn't match pod anti-affinity rules"
-        if not self._attracted(node):
-            return "node(s) didn't match pod affinity rules"
+        for rule in self.repelled_by:
+            domain = node.labels.get(rule.topology_key)
+            if domain is not None and rule.repelling[domain]:
+                return "node(s) didn't satisfy existing pods anti-affinity rules"
         return self._spread_misfit(node)
 
     def _attracted(self, node: Node) -> bool:

@@ -6,8 +6,10 @@ The same template and ordinal always get the same name, so a lab built twice is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
+from functools import cache
 from hashlib import sha256
+from typing import Any
 
 # apimachinery util/rand: no vowels and no look-alikes, so that no name spells a word.
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -27,7 +29,7 @@ def suffix(*identity: str) -> str:
 
 
 def generated(base: str, *identity: str, taken: set[str]) -> str:
-    """`base` and a suffix, the base cut as the API server cuts it; adds the name to `taken` and never returns one twice."""
+    """`base`, cut as the API server cuts it, and a suffix; the name is added to `taken` and never returned twice."""
     base = base[:MAX_BASE_LENGTH]
     name = base + suffix(*identity)
     attempt = 0
@@ -47,13 +49,20 @@ def _spell(digest: bytes, length: int) -> str:
     return "".join(letters)
 
 
-def _canonical(value: object) -> str:
-    """A text equal for equal values, whatever the order in which a mapping was written."""
-    if is_dataclass(value) and not isinstance(value, type):
-        inner = ",".join(f"{field.name}={_canonical(getattr(value, field.name))}" for field in fields(value))
-        return f"{type(value).__name__}({inner})"
+def _canonical(value: Any) -> str:
+    """A text equal for equal values, whatever the order in which a mapping was written; empty fields are left out."""
+    if isinstance(value, str | int):
+        return repr(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key!r}:{_canonical(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, tuple):
-        return "(" + ",".join(_canonical(item) for item in value) + ")"
-    return repr(value)
+        return "(" + ",".join([_canonical(item) for item in value]) + ")"
+    if value is None:
+        return "None"
+    given = [(name, part) for name in _field_names(value.__class__) if (part := getattr(value, name))]
+    return f"{value.__class__.__name__}({','.join([f'{name}={_canonical(part)}' for name, part in given])})"
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from k8snetlab.cluster.hostports import HostPorts, host_ports
 from k8snetlab.cluster.model import Node, Pod
 from k8snetlab.cluster.node_fit import evicted, misfit, preference
-from k8snetlab.cluster.pod_affinity import Topology
+from k8snetlab.cluster.pod_affinity import Constraints, Topology
 from k8snetlab.cluster.problems import problem
 from k8snetlab.cluster.workloads import PodSeed
 from k8snetlab.errors import Problem
@@ -25,20 +25,23 @@ class _Board:
     by_name: Mapping[str, Node]
     topology: Topology
     ports: HostPorts = field(default_factory=HostPorts)
-    totals: Counter[str] = field(default_factory=Counter)
-    owned: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    totals: dict[str, int] = field(default_factory=dict)
+    owned: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)  # namespace, owner → by node
+    shy: bool = False  # whether some node would rather not have pods
     misfits: dict[int, dict[str, str]] = field(default_factory=dict)  # id of a pod spec → node → reason
     specs: list[core.PodSpec] = field(default_factory=list)  # keeps those ids alive
 
     def put(self, seed: PodSeed, node: Node) -> None:
         self.totals[node.name] += 1
-        self.owned[seed.namespace, seed.owner, node.name] += 1
+        self.owned.setdefault((seed.namespace, seed.owner), Counter())[node.name] += 1
         self.topology.put(seed, node)
 
     def misfits_of(self, spec: core.PodSpec) -> dict[str, str]:
-        found = self.misfits.get(id(spec))
+        # Specs that ask for nothing all get the same answer.
+        key = id(spec) if spec.node_selector or spec.affinity or spec.tolerations else 0
+        found = self.misfits.get(key)
         if found is None:
-            found = self.misfits[id(spec)] = {node.name: misfit(spec, node) for node in self.nodes}
+            found = self.misfits[key] = {node.name: misfit(spec, node) for node in self.nodes}
             self.specs.append(spec)
         return found
 
@@ -56,6 +59,8 @@ def schedule(
     fits there or a NoExecute taint drives it away. Pods bound to a node come next, then all others in order.
     """
     board = _Board(nodes, {node.name: node for node in nodes}, Topology(seeds, nodes, namespaces))
+    board.totals = {node.name: 0 for node in nodes}
+    board.shy = any(taint.effect == "PreferNoSchedule" for node in nodes for taint in node.taints)
     placed: dict[str, Node] = {}
     rest: list[PodSeed] = []
     for seed in seeds:
@@ -122,21 +127,23 @@ def _choose(board: _Board, seed: PodSeed, problems: list[Problem]) -> Node | Non
         else:
             feasible.append(node)
     if not feasible:
-        causes = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        causes = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
         message = f"0/{len(board.nodes)} nodes are available: {causes}."
         problems.append(problem(seed.source, seed.subject, "", message))
         return None
-    choosy = spec.affinity is not None or spec.topology_spread_constraints or _shy(board.nodes)
-
-    def rank(node: Node) -> tuple[int, int, int, int]:
-        liking = (constrained.liking(node) if constrained else 0) + preference(spec, node) if choosy else 0
-        owned = board.owned[seed.namespace, seed.owner, node.name] if seed.owner else 0
-        return owned, -liking, board.totals[node.name], node.index
-
-    node = min(feasible, key=rank)
+    node = _best(board, seed, feasible, constrained)
     board.ports.take(seed, node)
     return node
 
 
-def _shy(nodes: Sequence[Node]) -> bool:
-    return any(taint.effect == "PreferNoSchedule" for node in nodes for taint in node.taints)
+def _best(board: _Board, seed: PodSeed, feasible: Sequence[Node], constrained: Constraints | None) -> Node:
+    spec, totals = seed.spec, board.totals
+    owned: Mapping[str, int] = board.owned.get((seed.namespace, seed.owner), {}) if seed.owner else {}
+    if not board.shy and spec.affinity is None and not spec.topology_spread_constraints:
+        return min(feasible, key=lambda node: (owned.get(node.name, 0), totals[node.name], node.index))
+
+    def rank(node: Node) -> tuple[int, int, int, int]:
+        liking = preference(spec, node) + (constrained.liking(node) if constrained else 0)
+        return owned.get(node.name, 0), -liking, totals[node.name], node.index
+
+    return min(feasible, key=rank)

@@ -11,10 +11,11 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from types import TracebackType
+from typing import Final, NoReturn, Self
 
 from k8snetlab.errors import HostError, KernelError
 from k8snetlab.kernel import netns as namespaces
@@ -97,28 +98,78 @@ def run(
         return running.wait(timeout)
 
 
-def run_many(
-    commands: Sequence[tuple[Sequence[str], str]], *, parallel: int = 4, timeout: float = 60.0
-) -> list[Completed]:
-    """Run programs, each an argv and a namespace, at most `parallel` at a time; results in the order of the commands.
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program to be run: its argv, the namespace (empty: the caller's) and what it reads."""
+
+    argv: Sequence[str]
+    netns: str = ""
+    stdin: bytes = b""
+
+
+class Pool:
+    """Programs run side by side while the caller does something else, at most `parallel` at a time.
+
+    Nothing happens but in `advance`: it collects what has ended and starts what comes next.
+    """
+
+    def __init__(self, commands: Iterable[Command], *, parallel: int = 4, timeout: float = 60.0) -> None:
+        self._waiting = iter(enumerate(commands))
+        self._parallel = parallel
+        self._timeout = timeout
+        self._running: dict[int, tuple[int, Running, ExitStack, float]] = {}
+        self._everything = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._everything.close()
+
+    def advance(self, *, block: bool = False) -> list[tuple[int, Completed]]:
+        """Those that have ended since the last call, each with its place among the commands.
+
+        With `block` it waits until there is one; an empty list then means that all have ended. Errors as `spawn` and
+        `Running.wait`.
+        """
+        self._start()
+        ended = []
+        for pidfd in self._ended(block):
+            place, program, own, _ = self._running.pop(pidfd)
+            ended.append((place, program.wait(0)))
+            own.close()
+        self._start()
+        return ended
+
+    def _start(self) -> None:
+        while len(self._running) < self._parallel and (following := next(self._waiting, None)) is not None:
+            place, command = following
+            own = self._everything.enter_context(ExitStack())
+            program = own.enter_context(spawn(command.argv, command.netns, stdin=command.stdin))
+            self._running[program.pidfd] = (place, program, own, time.monotonic() + self._timeout)
+
+    def _ended(self, block: bool) -> list[int]:
+        if not self._running:
+            return []
+        poll = select.poll()
+        for pidfd in self._running:
+            poll.register(pidfd, select.POLLIN)
+        left = min(deadline for *_, deadline in self._running.values()) - time.monotonic()
+        ended = [fd for fd, _ in poll.poll(max(0.0, left) * 1000 if block else 0)]
+        # Past the deadline: the one it belongs to is asked for its end, and its `wait` says so.
+        return ended or ([min(self._running, key=lambda fd: self._running[fd][3])] if left <= 0 or block else [])
+
+
+def run_many(commands: Sequence[Command], *, parallel: int = 4, timeout: float = 60.0) -> list[Completed]:
+    """Run programs side by side to their ends; results in the order of the commands.
 
     Errors as `run`, at once: those still running are killed.
     """
     results: dict[int, Completed] = {}
-    waiting = iter(enumerate(commands))
-    running: dict[int, tuple[int, Running, ExitStack, float]] = {}
-    with ExitStack() as everything:
-        while len(results) < len(commands):
-            while len(running) < parallel and (following := next(waiting, None)) is not None:
-                index, (argv, netns) = following
-                own = everything.enter_context(ExitStack())
-                program = own.enter_context(spawn(argv, netns))
-                running[program.pidfd] = (index, program, own, time.monotonic() + timeout)
-            for pidfd in _ended(running, min(deadline for *_, deadline in running.values())):
-                index, program, own, _ = running.pop(pidfd)
-                results[index] = program.wait(0)
-                own.close()
-    return [results[index] for index in range(len(commands))]
+    with Pool(commands, parallel=parallel, timeout=timeout) as pool:
+        while ended := pool.advance(block=True):
+            results.update(ended)
+    return [results[place] for place in range(len(commands))]
 
 
 def start(
@@ -155,14 +206,6 @@ def wait(pidfd: int, timeout: float) -> bool:
     return bool(poll.poll(timeout * 1000))
 
 
-def _ended(pidfds: Mapping[int, object], deadline: float) -> list[int]:
-    """Those processes that have ended, waiting for one until the deadline; all of them then, so each says its piece."""
-    poll = select.poll()
-    for pidfd in pidfds:
-        poll.register(pidfd, select.POLLIN)
-    return [fd for fd, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000)] or list(pidfds)
-
-
 def _spawn(
     argv: Sequence[str],
     netns: str,
@@ -193,27 +236,36 @@ def _fork(
     reader, writer = os.pipe()
     with _at(netns):
         pid = os.fork()
-    if pid == 0:
-        try:
-            os.setsid()
-            for signum in _DEFAULT_SIGNALS:
-                signal.signal(signum, signal.SIG_DFL)
-            setup()
-            for number, descriptor in enumerate(descriptors):
-                os.dup2(descriptor, number)
-            os.execvpe(argv[0], list(argv), os.environ if env is None else env)
-        except OSError as error:
-            os.write(writer, f"{error.errno} {error.filename or ''}".encode())
-        finally:
-            os._exit(127)
+        if pid == 0:
+            _become(list(argv), descriptors, os.environ if env is None else env, setup, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         failure = pipe.read().decode()
     if failure:
         os.waitpid(pid, 0)
         code, _, what = failure.partition(" ")
-        raise _not_started(argv[0], netns, OSError(int(code), os.strerror(int(code)), what or None))
+        raise _not_started(argv[0], netns, OSError(int(code), os.strerror(int(code)), what))
     return pid
+
+
+def _become(
+    argv: list[str], descriptors: Sequence[int], env: Mapping[str, str], setup: Callable[[], None], failure: int
+) -> NoReturn:
+    """In the child: turn into the program; if that fails, tell the parent and end."""
+    refused = ""
+    try:
+        os.setsid()
+        for signum in _DEFAULT_SIGNALS:
+            signal.signal(signum, signal.SIG_DFL)
+        setup()
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+        refused = argv[0]
+        os.execvpe(argv[0], argv, env)
+    except OSError as error:
+        os.write(failure, f"{error.errno} {refused or error.filename or 'setup'}".encode())
+    finally:
+        os._exit(127)
 
 
 @contextmanager
@@ -226,9 +278,10 @@ def _at(netns: str) -> Iterator[None]:
 
 
 def _not_started(program: str, netns: str, error: OSError) -> HostError | KernelError:
-    if isinstance(error, FileNotFoundError) and error.filename in (None, "", program):
+    if isinstance(error, FileNotFoundError) and error.filename == program:
         return HostError(f"there is no program {program} on this host", hint=f"install {program}")
-    return KernelError("start", netns=netns, subject=program, reason=str(error.strerror))
+    what = f" ({error.filename})" if error.filename != program else ""
+    return KernelError("start", netns=netns, subject=program, reason=f"{error.strerror}{what}")
 
 
 def _write(file: int, data: bytes) -> None:

@@ -13,7 +13,7 @@ import struct
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO, NoReturn, TypeVar
+from typing import BinaryIO, NoReturn, TypeVar, cast
 
 from k8snetlab.errors import LabError
 from k8snetlab.kernel import syscalls
@@ -51,8 +51,8 @@ def run_in(holder: Holder, function: Callable[..., T], *args: object, progress: 
         raise _ended(holder, status)
     kind, answer = frame
     if kind == _ERROR:
-        raise _rebuild(answer)
-    return answer  # type: ignore[no-any-return]
+        raise rebuild_error(answer)
+    return cast(T, answer)
 
 
 def join(holder: Holder) -> None:
@@ -104,7 +104,7 @@ def _enter_and_call(
             try:
                 join(holder)
             except (LabError, OSError) as error:
-                _send(answers, _ERROR, _reduce(error))
+                _send(answers, _ERROR, reduce_error(error))
                 os._exit(0)
             if (inside := os.fork()) == 0:
                 _call(answers, function, args, with_progress)
@@ -128,7 +128,7 @@ def _call(
         try:
             _send(answers, _VALUE, function(*args, **keywords))
         except BaseException as error:  # noqa: BLE001  (raised again in the parent)
-            _send(answers, _ERROR, _reduce(error))
+            _send(answers, _ERROR, reduce_error(error))
     finally:
         os._exit(0)
 
@@ -154,13 +154,15 @@ def _read_frames(answers: BinaryIO, progress: Callable[..., None] | None) -> tup
     return None
 
 
-def _reduce(error: BaseException) -> tuple[type[BaseException], tuple[object, ...], dict[str, object]]:
+def reduce_error(error: BaseException) -> tuple[type[BaseException], tuple[object, ...], dict[str, object]]:
     """An exception in parts: an exception class with an `__init__` of its own does not survive pickle as it is."""
     state = dict(vars(error))
     if not isinstance(error, LabError):
         text = "".join(traceback.format_exception(error)).rstrip()
         state["__notes__"] = [*getattr(error, "__notes__", ()), f"inside the lab:\n{text}"]
-    parts = (type(error), error.args, state)
+    args = error.__reduce__()[1]  # an OSError's has the file name, its `args` has not
+    assert isinstance(args, tuple)
+    parts = (type(error), args, state)
     try:
         pickle.dumps(parts)
     except (pickle.PicklingError, TypeError, AttributeError):
@@ -168,12 +170,14 @@ def _reduce(error: BaseException) -> tuple[type[BaseException], tuple[object, ..
     return parts
 
 
-def _rebuild(parts: object) -> BaseException:
+def rebuild_error(parts: object) -> BaseException:
+    """The exception that `reduce_error` took apart."""
     assert isinstance(parts, tuple)
     kind, args, state = parts
     error = kind.__new__(kind, *args)
     assert isinstance(error, BaseException)
-    error.args = args
+    if not isinstance(error, OSError):
+        error.args = args
     vars(error).update(state)
     return error
 

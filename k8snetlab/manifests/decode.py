@@ -13,7 +13,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -27,10 +27,11 @@ _Decoder = Callable[[Any, _Trail, "list[Wrong]"], Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wrong:
-    """One thing wrong with the field at `path` of an object."""
+    """One thing wrong with the field at `path` of an object; `meant` is the field that a misspelt one should be."""
 
     path: Path
     message: str
+    meant: Path = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,13 +42,19 @@ class Schema:
     ignored: frozenset[str]
     required: tuple[str, ...]
 
+    def closest(self, key: str) -> str:
+        """The key that was probably meant, or nothing."""
+        choices = sorted((*self.fields, *self.ignored))
+        exact = [choice for choice in choices if choice.lower() == key.lower()]
+        return next(iter(exact or difflib.get_close_matches(key, choices, n=1)), "")
+
 
 def decode(cls: type[T], data: Any, ignoring: Iterable[str] = ()) -> tuple[T, list[Wrong]]:
-    """An object of `cls` made of plain data, and all that is wrong with the data; `ignoring` are further keys to drop."""
+    """An object of `cls` made of plain data, and all that is wrong with it; `ignoring` are further keys to drop."""
     problems: list[Wrong] = []
     if isinstance(data, dict):
         data = {key: value for key, value in data.items() if key not in ignoring}
-    return decoder_of(cls)(data, None, problems), problems
+    return decoder_of(typing.cast(Hashable, cls))(data, None, problems), problems
 
 
 def yaml_key(field: dataclasses.Field[Any]) -> str:
@@ -61,8 +68,15 @@ def yaml_key(field: dataclasses.Field[Any]) -> str:
 
 def dotted(path: Path) -> str:
     """`spec.ports[1].name`; a key that is no identifier stands in brackets, as in the API server's messages."""
-    parts = (f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step}]" for step in path)
+    parts = (
+        f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{printable(str(step))}]" for step in path
+    )
     return "".join(parts).removeprefix(".")
+
+
+def printable(text: str) -> str:
+    """Text from a file that is safe to show: line breaks and a terminal's control sequences are spelled out."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def path_of(trail: _Trail) -> Path:
@@ -77,14 +91,15 @@ def path_of(trail: _Trail) -> Path:
 def shown(value: Any) -> str:
     """A value as JSON would show it, shortened."""
     if isinstance(value, str):
-        text = '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-        return text if len(text) <= 80 else text[:76] + '..."'
+        text = printable(value.replace("\\", "\\\\").replace('"', '\\"') if value.isprintable() else value)
+        return f'"{text}"' if len(text) <= 78 else f'"{text[:75]}..."'
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "a mapping"
+        return "a mapping" if value else "{}"
     if isinstance(value, list):
-        return "a list"
+        text = ", ".join(map(shown, value[:10]))
+        return f"[{text}]" if len(text) <= 80 and len(value) <= 10 else "a list"
     return "null" if value is None else str(value)
 
 
@@ -92,7 +107,7 @@ def shown(value: Any) -> str:
 
 
 @cache
-def decoder_of(hint: Any) -> _Decoder:
+def decoder_of(hint: Hashable) -> _Decoder:
     """The decoder for a type; made once."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
@@ -105,7 +120,7 @@ def decoder_of(hint: Any) -> _Decoder:
         return _map_decoder(decoder_of(args[1]))
     if dataclasses.is_dataclass(hint):
         return _object_decoder(typing.cast(type, hint))
-    return _SCALARS[hint]
+    return _SCALARS[typing.cast(type, hint)]
 
 
 def _scalar_decoder(kind: type, name: str) -> _Decoder:
@@ -229,32 +244,41 @@ def _object_decoder(cls: type) -> _Decoder:
             problems.append(Wrong(path_of(trail), f"Invalid value: {shown(data)}: must be a mapping"))
             data = {}
             problems = []
-        values = {}
+        values: dict[str, Any] = {}
+        unknown: list[str] = []
         for key, value in data.items():
             entry = fields.get(key)
             if entry is None:
                 if key not in ignored:
-                    problems.append(Wrong(path_of((trail, key)), _unknown(key, known)))
+                    problems.append(_unknown(key, known, trail))
+                    unknown.append(key)
             elif value is not None:  # null is the same as not given
                 values[entry[0]] = entry[1](value, (trail, key), problems)
         if not required <= values.keys():
-            _fill_required(known, values, trail, problems)
+            _fill_required(known, values, trail, problems, meant=set(map(known.closest, unknown)))
         return cls(**values)
 
     return decode_object
 
 
-def _fill_required(known: Schema, values: dict[str, Any], trail: _Trail, problems: list[Wrong]) -> None:
-    """Report what must be there and is not, and put an empty value of its type in its place."""
+def _fill_required(
+    known: Schema, values: dict[str, Any], trail: _Trail, problems: list[Wrong], meant: set[str]
+) -> None:
+    """Put an empty value of its type in the place of what must be there and is not, and report it.
+
+    What a misspelt field was `meant` to be is reported there.
+    """
     for key in known.required:
         name, decoder = known.fields[key]
-        if name not in values:
+        if name in values:
+            continue
+        if key not in meant:
             problems.append(Wrong(path_of((trail, key)), "Required value"))
-            values[name] = decoder(None, None, [])
+        values[name] = decoder(None, None, [])
 
 
-def _unknown(key: str, known: Schema) -> str:
-    choices = [*known.fields, *known.ignored]
-    exact = [choice for choice in choices if choice.lower() == key.lower()]
-    close = exact or difflib.get_close_matches(key, sorted(choices), n=1, cutoff=0.6)
-    return "unknown field" + (f"; did you mean {close[0]}?" if close else "")
+def _unknown(key: str, known: Schema, trail: _Trail) -> Wrong:
+    path, close = path_of((trail, key)), known.closest(key)
+    if not close:
+        return Wrong(path, "unknown field")
+    return Wrong(path, f"unknown field; did you mean {close}?", meant=(*path[:-1], close))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from k8snetlab.manifests.decode import yaml_key
 from k8snetlab.manifests.document import KubernetesObject
@@ -27,7 +27,7 @@ def encode_value(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {
             key: encode_value(part)
-            for key, name, default in _fields(type(value))
+            for key, name, default in _fields(cast(Hashable, type(value)))
             if (part := getattr(value, name)) is not None and part != default
         }
     if isinstance(value, tuple):
@@ -38,9 +38,9 @@ def encode_value(value: Any) -> Any:
 
 
 @cache
-def _fields(cls: Any) -> tuple[tuple[str, str, Any], ...]:
+def _fields(cls: Hashable) -> tuple[tuple[str, str, Any], ...]:
     """Key, attribute and the value with which it is left out (MISSING: never)."""
-    return tuple((yaml_key(field), field.name, _omitted(field)) for field in dataclasses.fields(cls))
+    return tuple((yaml_key(field), field.name, _omitted(field)) for field in dataclasses.fields(cast(Any, cls)))
 
 
 def _omitted(field: dataclasses.Field[Any]) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Kind:
     namespaced: bool = True
 
     @property
-    def cls(self) -> type:
+    def cls(self) -> type[Any]:
         """The class of its objects."""
         return getattr(import_module(f"k8snetlab.manifests.api.{self.module}"), self.name)  # type: ignore[no-any-return]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,14 +12,18 @@ from types import MappingProxyType
 from typing import IO, Any
 
 from k8snetlab.errors import ManifestError, Problem, Source
-from k8snetlab.manifests.decode import Path, Wrong, decode, dotted, shown
+from k8snetlab.manifests.decode import Path, Wrong, decode, dotted, printable, shown
 from k8snetlab.manifests.document import Document, KubernetesObject, Manifests
-from k8snetlab.manifests.kinds import Kind, find_kind
+from k8snetlab.manifests.kinds import KINDS, Kind, find_kind
 from k8snetlab.manifests.validate import validate
 from k8snetlab.manifests.yaml import Fault, YAMLDocument, read_documents
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
+_TYPE_KEYS = {
+    "apiVersion": re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-z0-9]+"),
+    "kind": re.compile(r"[A-Za-z][A-Za-z0-9]*"),
+}
 
 
 @dataclass(slots=True)
@@ -60,12 +65,14 @@ class _Item:
         namespace = metadata.get("namespace")
         if not isinstance(kind, str):
             return ""
+        kind = printable(kind)
         if not isinstance(name, str):
             return kind
+        name = printable(name)
         known = _known(self.data)
         if known is None or not known.namespaced:
             return f"{kind} {name}"
-        return f"{kind} {namespace if isinstance(namespace, str) and namespace else 'default'}/{name}"
+        return f"{kind} {printable(namespace) if isinstance(namespace, str) and namespace else 'default'}/{name}"
 
 
 def load(paths: Sequence[str], stdin: IO[bytes] | None = None) -> Manifests:
@@ -118,18 +125,15 @@ def _read(text: bytes, file: str, reading: _Reading) -> None:
         if isinstance(document, Fault):
             reading.problems.append(Problem(Source(file, document.line), "", "", document.message))
             continue
-        faults = [Problem(Source(file, fault.line), "", "", fault.message) for fault in document.faults]
-        reading.problems += faults
+        whole = _Item(document.data if isinstance(document.data, dict) else {}, document, file)
+        subject = whole.subject()
+        reading.problems += [Problem(Source(file, fault.line), subject, "", fault.message) for fault in document.faults]
         if not isinstance(document.data, dict):
-            message = f"a manifest must be a mapping with apiVersion and kind, not {_shape(document.data)}"
+            message = f"a manifest must be a mapping with apiVersion and kind, not {shown(document.data)}"
             reading.problems.append(Problem(Source(file, document.line_of(())), "", "", message))
             continue
-        for item in _items(_Item(document.data, document, file), reading):
+        for item in _items(whole, reading):
             _read_item(item, reading)
-
-
-def _shape(data: object) -> str:
-    return shown(data) if isinstance(data, dict | list) else f"{type(data).__name__} {shown(data)}"
 
 
 def _items(item: _Item, reading: _Reading) -> Iterator[_Item]:
@@ -159,17 +163,26 @@ def _known(data: dict[str, Any]) -> Kind | None:
         return None
 
 
+def _type_faults(data: dict[str, Any], key: str) -> Iterator[Wrong]:
+    """apiVersion and kind must be there and well-formed, also of kinds that are ignored."""
+    value = data.get(key)
+    if value is None or value == "":
+        yield Wrong((key,), "Required value")
+    elif not isinstance(value, str):
+        yield Wrong((key,), f"Invalid value: {shown(value)}: must be a string")
+    elif not _TYPE_KEYS[key].fullmatch(value):
+        yield Wrong(
+            (key,), f"Invalid value: {shown(value)}: must be like {'apps/v1' if key == 'apiVersion' else 'Pod'}"
+        )
+
+
 def _read_item(item: _Item, reading: _Reading) -> None:
     """One object: which kind it is, its fields, what Kubernetes says to their values, and whether it is there twice."""
-    api_version, name = item.data.get("apiVersion"), item.data.get("kind")
-    if not isinstance(api_version, str) or not isinstance(name, str) or not api_version or not name:
-        for key in ("apiVersion", "kind"):
-            if not item.data.get(key):
-                reading.problems.append(item.problem((key,), "Required value"))
-            elif not isinstance(item.data[key], str):
-                message = f"Invalid value: {shown(item.data[key])}: must be a string"
-                reading.problems.append(item.problem((key,), message))
+    wrongs = [wrong for key in _TYPE_KEYS for wrong in _type_faults(item.data, key)]
+    if wrongs:
+        reading.problems += [item.problem(wrong.path, wrong.message) for wrong in wrongs]
         return
+    api_version, name = item.data["apiVersion"], item.data["kind"]
     try:
         kind = find_kind(api_version, name)
     except ValueError as error:
@@ -177,10 +190,11 @@ def _read_item(item: _Item, reading: _Reading) -> None:
         reading.problems.append(item.problem((at,), str(error)))
         return
     if kind is None:
-        reading.ignored[name] += 1
+        # A foreign kind named like an understood one is told apart as kubectl does: `Gateway.networking.istio.io`.
+        reading.ignored[f"{name}.{api_version.partition('/')[0]}" if name in KINDS else name] += 1
         return
-    obj, wrongs = decode(kind.cls, item.data, ignoring=("apiVersion", "kind"))
-    obj = _with_namespace(obj, kind)
+    decoded, wrongs = decode(kind.cls, item.data, ignoring=("apiVersion", "kind"))
+    obj = _with_namespace(decoded, kind)
     wrongs += _unrelated(validate(obj), wrongs)
     if wrongs:
         reading.problems += [item.problem(wrong.path, wrong.message) for wrong in wrongs]
@@ -204,7 +218,7 @@ def _unrelated(found: Sequence[Wrong], wrongs: Sequence[Wrong]) -> list[Wrong]:
     """
     if not wrongs:
         return list(found)
-    known = [wrong.path for wrong in wrongs]
+    known = [wrong.path for wrong in wrongs] + [wrong.meant for wrong in wrongs if wrong.meant]
 
     def related(wrong: Wrong, path: Path) -> bool:
         shorter = min(len(path), len(wrong.path))
@@ -217,6 +231,11 @@ def _unrelated(found: Sequence[Wrong], wrongs: Sequence[Wrong]) -> list[Wrong]:
 
 def _check_unique(document: Document, item: _Item, reading: _Reading) -> None:
     kind, namespace, name = document.key
+    if kind == "Lab":  # one set of manifests is one lab
+        first = reading.seen.setdefault((kind, "", ""), document.source)
+        if first is not document.source:
+            reading.problems.append(item.problem((), f"Forbidden: there may be only one Lab; the first is at {first}"))
+        return
     if not name:
         return
     first = reading.seen.setdefault((kind, namespace, name), document.source)

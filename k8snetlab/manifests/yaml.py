@@ -9,22 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from k8snetlab.errors import HostError
+from k8snetlab.manifests.decode import Path
 from k8snetlab.manifests.scalars import plain_value
 
 try:
-    from yaml.cyaml import CParser
+    from yaml.cyaml import CParser  # type: ignore[attr-defined]
 except ImportError as error:
     raise HostError(
         "PyYAML was built without libyaml", hint="install the python3-yaml package, or a PyYAML wheel"
     ) from error
-
-Path = tuple[str | int, ...]
 
 MAX_NODES = 1_000_000  # of one document, after its aliases are expanded
 MAX_DEPTH = 100
@@ -43,12 +42,11 @@ class Fault:
 
     line: int
     message: str
-    path: Path = ()
 
 
 @dataclass(frozen=True, slots=True)
 class YAMLDocument:
-    """`data` is what kubectl would see as JSON; `node` is its tree, whose first line is `offset` lines into the file."""
+    """`data` is what kubectl would see as JSON; `node` is its tree, `offset` lines into the file."""
 
     data: Any
     node: Node
@@ -73,7 +71,7 @@ class _Composer(CParser):
         """No path resolvers."""
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The document is not to be read any further."""
 
     def __init__(self, node: Node, message: str) -> None:
@@ -124,11 +122,11 @@ def _read_chunk(chunk: bytes, line: int) -> Iterator[YAMLDocument | Fault]:
     try:
         while composer.check_node():
             node = composer.get_node()
-            if not _is_empty(node):
+            if node is not None and not _is_empty(node):
                 yield _read_node(node, line, aliases=b"*" in chunk)
     except yaml.YAMLError as error:
         yield _syntax_fault(error, chunk, line)
-    except _Refused as refused:
+    except _RefusedError as refused:
         yield Fault(refused.line + line, refused.message)
     finally:
         composer.dispose()
@@ -154,18 +152,18 @@ def _check_expansion(root: Node) -> None:
             return 1 + len(node.value) // 64
         known = sizes.get(id(node))
         if known == 0:
-            raise _Refused(node, "an alias stands inside its own anchor")
+            raise _RefusedError(node, "an alias stands inside its own anchor")
         if known is not None:
             return known
         if depth > MAX_DEPTH:
-            raise _Refused(node, f"nested more than {MAX_DEPTH} levels deep")
+            raise _RefusedError(node, f"nested more than {MAX_DEPTH} levels deep")
         sizes[id(node)] = 0
         if isinstance(node, MappingNode):
             total = 1 + sum(size(key, depth + 1) + size(value, depth + 1) for key, value in node.value)
         else:
             total = 1 + sum(size(item, depth + 1) for item in node.value)
         if total > MAX_NODES:
-            raise _Refused(node, f"aliases expand to more than {MAX_NODES:,} values")
+            raise _RefusedError(node, f"aliases expand to more than {MAX_NODES:,} values")
         sizes[id(node)] = total
         return total
 
@@ -176,31 +174,31 @@ def _check_expansion(root: Node) -> None:
 
 
 def _plain(node: Node, offset: int, faults: list[Fault], depth: int) -> Any:
-    if node.__class__ is ScalarNode:
-        if node.tag is None:
+    if isinstance(node, ScalarNode):
+        if not node.tag:
             return plain_value(node.value) if node.style == _PLAIN else node.value
         return _tagged(node)
     if depth >= MAX_DEPTH:
-        raise _Refused(node, f"nested more than {MAX_DEPTH} levels deep")
-    if node.__class__ is SequenceNode:
+        raise _RefusedError(node, f"nested more than {MAX_DEPTH} levels deep")
+    if isinstance(node, SequenceNode):
         return [_plain(item, offset, faults, depth + 1) for item in node.value]
-    return _mapping(node, offset, faults, depth + 1)
+    return _mapping(cast(MappingNode, node), offset, faults, depth + 1)
 
 
 def _mapping(node: MappingNode, offset: int, faults: list[Fault], depth: int) -> dict[str, Any]:
     data: dict[str, Any] = {}
     merged: list[Node] = []
     for key_node, value_node in node.value:
-        key = key_node.value
-        if key_node.style != _PLAIN or key_node.__class__ is not ScalarNode:
-            key = _key(key_node)
-        elif key == _MERGE:
+        if not isinstance(key_node, ScalarNode):
+            raise _RefusedError(key_node, "a key must be a string")
+        key = key_node.value  # JSON has only strings as keys; kubectl turns `8080:` and `true:` into them
+        if key == _MERGE and key_node.style == _PLAIN:
             merged.append(value_node)
             continue
         if key in data:
             faults.append(_duplicate_key(node, key_node, key, offset))
             continue
-        if value_node.__class__ is ScalarNode and value_node.tag is None:
+        if isinstance(value_node, ScalarNode) and not value_node.tag:
             text = value_node.value
             data[key] = plain_value(text) if value_node.style == _PLAIN else text
         else:
@@ -208,13 +206,6 @@ def _mapping(node: MappingNode, offset: int, faults: list[Fault], depth: int) ->
     for value_node in merged:
         _merge(data, value_node, offset, faults, depth)
     return data
-
-
-def _key(node: Node) -> str:
-    """JSON has only strings as keys; kubectl turns `8080:` and `true:` into them."""
-    if not isinstance(node, ScalarNode):
-        raise _Refused(node, "a key must be a string")
-    return str(node.value)
 
 
 def _duplicate_key(mapping: MappingNode, again: Node, key: str, offset: int) -> Fault:
@@ -227,7 +218,7 @@ def _merge(data: dict[str, Any], node: Node, offset: int, faults: list[Fault], d
     """`<<: *anchor` or `<<: [*a, *b]`: keys that are not set yet, the earlier mapping winning."""
     for source in node.value if isinstance(node, SequenceNode) else [node]:
         if not isinstance(source, MappingNode):
-            raise _Refused(source, "only a mapping can be merged with <<")
+            raise _RefusedError(source, "only a mapping can be merged with <<")
         for key, value in _plain(source, offset, faults, depth).items():
             data.setdefault(key, value)
 

@@ -6,8 +6,8 @@ same cluster gives the same plan, and a change in the cluster changes only the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol, TypeVar
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.listeners import listeners
@@ -34,9 +34,12 @@ from k8snetlab.plan.world import (
     UPLINK_INDEX,
     forwarding,
     router_address,
+    router_mac,
     uplink_mac,
     world,
 )
+
+Planner = TypeVar("Planner")
 
 # Permanent neighbour entries between nodes are the square of their number; above this many they are learned.
 MESHED_NODES: Final = 64
@@ -48,7 +51,7 @@ class Network(Protocol):
     underlay_mtu: int
 
     def node(self, node: Node) -> Iterator[KernelObject]: ...
-    def rules(self, node: Node, family: Family, ruleset: Ruleset) -> None: ...
+    def rules(self, family: Family, ruleset: Ruleset) -> None: ...
 
 
 class Proxy(Protocol):
@@ -90,13 +93,13 @@ def build(cluster: Cluster) -> Plan:
         for family in cluster.config.families:
             ruleset = Ruleset()
             proxy.rules(node, family, ruleset)
-            network.rules(node, family, ruleset)
+            network.rules(family, ruleset)
             objects += ruleset.objects(node.name, family)
     objects += _servers(cluster)
     return Plan(tuple(dict.fromkeys(objects)))
 
 
-def _choose(registry: dict[str, Planner], what: str, name: str) -> Planner:
+def _choose(registry: Mapping[str, Planner], what: str, name: str) -> Planner:
     try:
         return registry[name]
     except KeyError:
@@ -125,9 +128,7 @@ def _node(cluster: Cluster, node: Node, mtu: int) -> Iterator[KernelObject]:
         yield Address(node.name, names.UPLINK, interface(address, subnet))
         # Not only the way out: a process of the node reaches a ClusterIP only if the node has some route for it.
         yield Route(node.name, DEFAULT_ROUTE[family], router, names.UPLINK)
-        yield Neighbour(
-            node.name, names.UPLINK, router, names.mac_of(router_address(cluster, cluster.config.families[0]))
-        )
+        yield Neighbour(node.name, names.UPLINK, router, router_mac(cluster))
     if len(cluster.nodes) <= MESHED_NODES:
         for other in cluster.nodes:
             if other is not node:
@@ -141,4 +142,5 @@ def _servers(cluster: Cluster) -> Iterator[PodServer]:
     for pod in cluster.pods:
         netns = pod.node if pod.host_network else names.pod_netns(pod.namespace, pod.name)
         hostname = pod.node if pod.host_network else pod.hostname
-        yield PodServer(netns, pod.key, pod.node, hostname, listening.get(pod.key, ()))
+        if ports := listening.get(pod.key, ()):
+            yield PodServer(netns, pod.key, pod.node, hostname, ports)

@@ -51,6 +51,11 @@ def router_address(cluster: Cluster, family: int) -> IPAddress:
     return gateway(next(subnet for subnet in cluster.config.node_subnets if subnet.version == family))
 
 
+def router_mac(cluster: Cluster) -> str:
+    """The MAC of the router's eth0, from its address of the primary family."""
+    return names.mac_of(router_address(cluster, cluster.config.families[0]))
+
+
 def uplink_mac(cluster: Cluster, node: Node) -> str:
     """The MAC of a node's eth0, from its address of the primary family."""
     return names.mac_of(of_family(node.addresses, cluster.config.families[0]) or node.addresses[0])
@@ -66,8 +71,7 @@ def _fabric(mtu: int) -> Iterator[KernelObject]:
 
 
 def _router(cluster: Cluster, mtu: int) -> Iterator[KernelObject]:
-    primary = cluster.config.families[0]
-    mac = names.mac_of(router_address(cluster, primary))
+    mac = router_mac(cluster)
     yield Netns(names.ROUTER)
     yield from forwarding(cluster, names.ROUTER)
     yield Veth(

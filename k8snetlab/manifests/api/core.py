@@ -110,8 +110,8 @@ class Container:
 
     IGNORED: ClassVar = (
         "env", "envFrom", "imagePullPolicy", "lifecycle", "resources", "resizePolicy", "restartPolicy",
-        "restartPolicyRules", "securityContext", "stdin", "stdinOnce", "terminationMessagePath", "terminationMessagePolicy", "tty",
-        "volumeDevices", "volumeMounts", "workingDir",
+        "restartPolicyRules", "securityContext", "stdin", "stdinOnce", "terminationMessagePath",
+        "terminationMessagePolicy", "tty", "volumeDevices", "volumeMounts", "workingDir",
     )  # fmt: skip
 
     name: str

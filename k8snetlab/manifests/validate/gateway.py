@@ -7,6 +7,7 @@ import re
 from k8snetlab.manifests.api.gateway import (
     Gateway,
     GatewayClass,
+    HTTPBackendRef,
     HTTPPathMatch,
     HTTPRoute,
     HTTPRouteFilter,
@@ -139,22 +140,25 @@ def _check_rule(rule: HTTPRouteRule, at: Path) -> Wrongs:
     if rule.backend_refs and any(item.type == "RequestRedirect" for item in rule.filters):
         yield forbidden((*at, "backendRefs"), "RequestRedirect filter must not be used together with backendRefs")
     for index, backend in enumerate(rule.backend_refs):
-        path = (*at, "backendRefs", index)
-        yield from check((*path, "name"), backend.name, dns_subdomain(backend.name))
-        if backend.namespace is not None:
-            yield from check((*path, "namespace"), backend.namespace, dns_label(backend.namespace))
-        if backend.port is not None:
-            yield from check_port((*path, "port"), backend.port)
-        elif (backend.group, backend.kind) == ("", "Service"):
-            yield required((*path, "port"), "must have port for Service reference")
-        if not 0 <= backend.weight <= _MAX_WEIGHT:
-            yield invalid((*path, "weight"), backend.weight, f"must be between 0 and {_MAX_WEIGHT}, inclusive")
-        yield from _check_filters(backend.filters, (*path, "filters"))
+        yield from _check_backend(backend, (*at, "backendRefs", index))
     if rule.timeouts is not None:
         given = (("request", rule.timeouts.request), ("backendRequest", rule.timeouts.backend_request))
         for key, value in given:
             if value is not None and not _DURATION.fullmatch(value):
                 yield invalid((*at, "timeouts", key), value, "must be a duration (e.g. '10s', '1m30s' or '500ms')")
+
+
+def _check_backend(backend: HTTPBackendRef, at: Path) -> Wrongs:
+    yield from check((*at, "name"), backend.name, dns_subdomain(backend.name))
+    if backend.namespace is not None:
+        yield from check((*at, "namespace"), backend.namespace, dns_label(backend.namespace))
+    if backend.port is not None:
+        yield from check_port((*at, "port"), backend.port)
+    elif (backend.group, backend.kind) == ("", "Service"):
+        yield required((*at, "port"), "must have port for Service reference")
+    if not 0 <= backend.weight <= _MAX_WEIGHT:
+        yield invalid((*at, "weight"), backend.weight, f"must be between 0 and {_MAX_WEIGHT}, inclusive")
+    yield from _check_filters(backend.filters, (*at, "filters"))
 
 
 def _check_match(match: HTTPRouteMatch, at: Path) -> Wrongs:

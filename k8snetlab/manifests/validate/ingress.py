@@ -7,6 +7,7 @@ from k8snetlab.manifests.api.networking import (
     Ingress,
     IngressBackend,
     IngressClass,
+    IngressRule,
     IngressServiceBackend,
 )
 from k8snetlab.manifests.decode import Path
@@ -40,15 +41,18 @@ def check_ingress(ingress: Ingress) -> Wrongs:
         for index, host in enumerate(tls.hosts):
             yield from check_host(host, (*_SPEC, "tls", number, "hosts", index), address=True)
     for index, rule in enumerate(spec.rules):
-        path = (*_SPEC, "rules", index)
-        if rule.host:
-            yield from check_host(rule.host, (*path, "host"))
-        if rule.http is None:
-            continue
-        if not rule.http.paths:
-            yield required((*path, "http", "paths"))
-        for position, http_path in enumerate(rule.http.paths):
-            yield from _check_path(http_path, (*path, "http", "paths", position))
+        yield from _check_rule(rule, (*_SPEC, "rules", index))
+
+
+def _check_rule(rule: IngressRule, at: Path) -> Wrongs:
+    if rule.host:
+        yield from check_host(rule.host, (*at, "host"))
+    if rule.http is None:
+        return
+    if not rule.http.paths:
+        yield required((*at, "http", "paths"))
+    for index, http_path in enumerate(rule.http.paths):
+        yield from _check_path(http_path, (*at, "http", "paths", index))
 
 
 def check_host(host: str, at: Path, *, address: bool = False) -> Wrongs:

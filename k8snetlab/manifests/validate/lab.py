@@ -179,8 +179,8 @@ def _url_fault(text: str) -> str | None:
     try:
         url = urlsplit(text)
         host, _ = url.hostname, url.port
-    except ValueError as error:
-        return f"must be a URL: {error}"
+    except ValueError:
+        return "must be a URL with a host name or address"
     if url.scheme not in ("http", "https"):
         return "must be a URL with http or https"
     if not host or not (parse_ip(host) or dns_subdomain(host.removesuffix(".")) is None):

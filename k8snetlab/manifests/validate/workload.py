@@ -7,7 +7,7 @@ import re
 from k8snetlab.manifests.api.apps import CronJob, DaemonSet, Deployment, Job, ReplicaSet, StatefulSet
 from k8snetlab.manifests.api.core import PodTemplateSpec
 from k8snetlab.manifests.api.meta import LabelSelector
-from k8snetlab.manifests.decode import Path
+from k8snetlab.manifests.decode import Path, shown
 from k8snetlab.manifests.selectors import matches
 from k8snetlab.manifests.validate.messages import Wrongs, check, invalid, required, unsupported
 from k8snetlab.manifests.validate.metadata import check_labels_and_annotations, check_selector
@@ -78,7 +78,7 @@ def check_cron_job(cron_job: CronJob) -> Wrongs:
         yield invalid(path, schedule, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead")
     elif schedule.startswith("@"):
         if not _CRON_WORD.fullmatch(schedule):
-            yield invalid(path, schedule, f"unrecognized descriptor: {schedule}")
+            yield invalid(path, schedule, f"unrecognized descriptor: {shown(schedule)}")
     elif len(fields) != 5:
         yield invalid(path, schedule, f"expected exactly 5 fields, found {len(fields)}: {fields}")
     elif not all(map(_CRON_FIELD.fullmatch, fields)):

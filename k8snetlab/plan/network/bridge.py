@@ -62,7 +62,7 @@ class BridgeNetwork:
         if len(pods) <= MESHED_PODS:
             yield from _mesh(pods)
 
-    def rules(self, node: Node, family: Family, ruleset: Ruleset) -> None:
+    def rules(self, family: Family, ruleset: Ruleset) -> None:
         """Masquerade what leaves the cluster, as ip-masq-agent does, with the pod and node subnets as
         nonMasqueradeCIDRs: between pods, and from pods to nodes, the sender keeps its address (conformance POD 3, 8).
 

@@ -122,10 +122,11 @@ class IptablesProxy:
         """The last rules of KUBE-SERVICES: what is for this node itself may be for a node port."""
         chosen = [cidr for cidr in self.cluster.config.node_port_addresses if cidr.version == family]
         if not chosen or any(cidr.prefixlen == 0 for cidr in chosen):
-            if family == 6:  # never on ::1, which cannot be translated away from
+            negated = ""
+            if family == 6:  # no route_localnet there: never on ::1
                 negated = "! -d ::1/128 "
-            else:
-                negated = "" if self._localhost_node_ports() else "! -d 127.0.0.0/8 "
+            elif not self._localhost_node_ports():
+                negated = "! -d 127.0.0.0/8 "
             yield f"{negated}{NODE_PORTS_COMMENT} -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS"
             return
         length = 32 if family == 4 else 128

@@ -86,11 +86,8 @@ class ServiceRules:
     def _usable(self, portal: Portal) -> Usable:
         service = portal.service
         choice = categorize(service, portal.port, self.node, self.family)
-        uses_local = service.internal_local or (service.external_local and portal.externally_accessible)
-        # With externalTrafficPolicy Local, too, pods and node processes reach all endpoints: the short circuit.
-        uses_cluster = not service.internal_local or portal.externally_accessible
-        cluster = tuple(map(portal.backend, choice.cluster)) if uses_cluster else ()
-        local = tuple(map(portal.backend, choice.local)) if uses_local else ()
+        cluster = tuple(map(portal.backend, choice.cluster))
+        local = tuple(map(portal.backend, choice.local))
         internal = external = None
         if not choice.any_endpoints:
             internal = external = (REJECT[self.family], f"{portal.name} has no endpoints")

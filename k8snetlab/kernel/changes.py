@@ -1,0 +1,175 @@
+"""From what is missing and what is extra to what must be done, sorted by step and by namespace. Pure.
+
+A difference of two states does not say everything: what the kernel takes away with a link (its addresses, routes,
+neighbours, its ports) must come back although nobody changed it. For that the whole plan is looked at.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from k8snetlab.kernel.sysctl import of_link
+from k8snetlab.plan.state import (
+    Address,
+    Bridge,
+    Family,
+    FdbEntry,
+    IptablesChain,
+    KernelObject,
+    Neighbour,
+    Netns,
+    PodServer,
+    Process,
+    Route,
+    Sysctl,
+    Veth,
+    Vxlan,
+)
+
+Link = Bridge | Veth | Vxlan
+Entry = Address | Neighbour | FdbEntry | Route
+End = tuple[str, str]  # a namespace and the name of a link in it
+RulesOf = tuple[str, Family]
+
+_ENTRY_ORDER: Final = {Address: 0, Neighbour: 1, FdbEntry: 1, Route: 2}
+
+
+def _lists() -> defaultdict[str, list[Entry]]:
+    return defaultdict(list)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What to do, in the order of the fields. By namespace where that is the key."""
+
+    removed: list[str] = field(default_factory=list)
+    taken: defaultdict[str, list[Entry]] = field(default_factory=_lists)
+    unlinked: list[Link] = field(default_factory=list)
+    created: list[str] = field(default_factory=list)
+    early: defaultdict[str, list[Sysctl]] = field(default_factory=lambda: defaultdict(list))
+    chains: dict[RulesOf, tuple[list[IptablesChain], list[IptablesChain]]] = field(default_factory=dict)
+    links: list[Link] = field(default_factory=list)
+    updated: list[tuple[Link, Link]] = field(default_factory=list)
+    added: defaultdict[str, list[Entry]] = field(default_factory=_lists)
+    restored: defaultdict[str, list[Entry]] = field(default_factory=_lists)
+    late: defaultdict[str, list[Sysctl]] = field(default_factory=lambda: defaultdict(list))
+
+
+def changes(
+    missing: Iterable[KernelObject], extra: Iterable[KernelObject] = (), planned: Sequence[KernelObject] = ()
+) -> Changes:
+    """Sort the difference; `planned` is the whole state wanted, needed only where something is extra."""
+    todo = Changes()
+    extra = tuple(extra)
+    missing = tuple(missing)
+    for item in missing:
+        _add(todo, item)
+    if extra:
+        _remove(todo, extra, {item.name for item in extra if isinstance(item, Netns)})
+        _restore(todo, set(missing), planned)
+    for entries in (*todo.added.values(), *todo.restored.values()):
+        entries.sort(key=_entry_order)
+    return todo
+
+
+def ends(link: Link) -> tuple[End, ...]:
+    """Where a link shows: one place, or two for a veth pair."""
+    if isinstance(link, Veth):
+        return (link.netns, link.name), (link.peer_netns, link.peer_name)
+    return ((link.netns, link.name),)
+
+
+def _add(todo: Changes, item: KernelObject) -> None:
+    match item:
+        case Netns(name):
+            todo.created.append(name)
+        case Bridge() | Veth() | Vxlan():
+            todo.links.append(item)
+        case Address() | Neighbour() | FdbEntry() | Route():
+            todo.added[item.netns].append(item)
+        case Sysctl():
+            (todo.late if of_link(item.key) else todo.early)[item.netns].append(item)
+        case IptablesChain():
+            todo.chains.setdefault((item.netns, item.family), ([], []))[0].append(item)
+        case PodServer() | Process():
+            pass  # the lab's: nothing of the kernel
+
+
+def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> None:
+    """Sort what must go; what is in a namespace that goes as a whole goes with it."""
+    todo.removed += sorted(gone)
+    made = {(link.netns, link.name): link for link in todo.links}
+    written = {(c.netns, c.family, c.table, c.name) for write, _ in todo.chains.values() for c in write}
+    for item in extra:
+        match item:
+            case Veth() if {item.netns, item.peer_netns} <= gone:
+                pass
+            case Bridge() | Veth() | Vxlan() if isinstance(item, Veth) or item.netns not in gone:
+                wanted = made.get((item.netns, item.name))
+                if wanted is not None and _same_but_for_details(item, wanted):
+                    todo.updated.append((item, wanted))
+                    todo.links.remove(wanted)
+                else:
+                    todo.unlinked.append(item)
+            case Address() | Neighbour() | FdbEntry() | Route() if item.netns not in gone:
+                todo.taken[item.netns].append(item)
+            case IptablesChain() if item.netns not in gone:
+                if (item.netns, item.family, item.table, item.name) not in written:
+                    todo.chains.setdefault((item.netns, item.family), ([], []))[1].append(item)
+            case _:
+                pass
+    dead = {end for link in todo.unlinked for end in ends(link)}
+    for netns, entries in todo.taken.items():
+        # Routes first: with an address or a neighbour the kernel takes away the routes that need it.
+        todo.taken[netns] = sorted((e for e in entries if (netns, e.link) not in dead), key=_entry_order, reverse=True)
+
+
+def _restore(todo: Changes, missing: set[KernelObject], planned: Sequence[KernelObject]) -> None:
+    """What dies with a link that is made anew or with an address that goes, and is still planned."""
+    dead = {end for link in todo.unlinked for end in ends(link)}
+    stirred = {netns for netns, entries in todo.taken.items() if any(isinstance(e, Address) for e in entries)}
+    stirred |= {netns for netns, _ in dead}
+    if not stirred:
+        return
+    for item in planned:
+        if item in missing:
+            continue
+        match item:
+            case Vxlan() if (item.netns, item.underlay) in dead:
+                todo.links.append(item)
+                dead.add((item.netns, item.name))
+            case Veth() if item.master and (item.netns, item.master) in dead:
+                todo.updated.append((replace(item, master="", hairpin=False), item))
+            case Address() | Route() if item.netns in stirred:
+                todo.restored[item.netns].append(item)
+            case Neighbour() | FdbEntry() if (item.netns, item.link) in dead:
+                todo.restored[item.netns].append(item)
+            case Sysctl() if (item.netns, of_link(item.key)) in dead:
+                todo.late[item.netns].append(item)
+            case _:
+                pass
+
+
+def _same_but_for_details(old: Link, new: Link) -> bool:
+    """Whether the kernel can turn one into the other in place: MAC, MTU, and which bridge it is a port of."""
+    if isinstance(old, Veth) and isinstance(new, Veth):
+        adapted: Link = replace(
+            old,
+            mac=new.mac,
+            mtu=new.mtu,
+            peer_mac=new.peer_mac,
+            peer_mtu=new.peer_mtu,
+            master=new.master,
+            hairpin=new.hairpin,
+        )
+    else:
+        adapted = replace(old, mac=new.mac, mtu=new.mtu)
+    return adapted == new
+
+
+def _entry_order(entry: Entry) -> tuple[int, bool]:
+    """Addresses, then who lives where, then routes: those to a link before those through a gateway on it."""
+    return _ENTRY_ORDER[type(entry)], isinstance(entry, Route) and entry.via is not None

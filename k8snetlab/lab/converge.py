@@ -1,0 +1,56 @@
+"""Inside the lab: read the kernel and the servers, and make both equal to a plan.
+
+These functions run in the child that `enter.run_in` has put into the lab's namespaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from k8snetlab.kernel.identity import Identity
+from k8snetlab.lab import servers
+from k8snetlab.lab.diff import diff, namespaces
+from k8snetlab.plan.state import Drift, IptablesChain, KernelObject, Plan, PodServer, Process, Sysctl
+
+Progress = Callable[[str, int, int], None]
+
+
+def observe(plan: Plan) -> frozenset[KernelObject]:
+    """Everything the lab contains, seen from a plan: of the sysctls only those it sets, since each has some value."""
+    from k8snetlab.kernel.observe import observe as observe_kernel
+
+    kernel = observe_kernel(
+        namespaces(plan.objects),
+        sysctls=frozenset((item.netns, item.key) for item in plan.objects if isinstance(item, Sysctl)),
+        families=frozenset(item.family for item in plan.objects if isinstance(item, IptablesChain)),
+    )
+    return kernel | servers.observe(plan.objects)
+
+
+def drift_from(plan: Plan) -> Drift:
+    return diff(plan, observe(plan))
+
+
+def build(plan: Plan, identities: Mapping[str, Identity], *, progress: Progress) -> None:
+    """Make everything in an empty lab."""
+    change(Drift(missing=plan.objects), identities, progress=progress)
+
+
+def mend(plan: Plan, identities: Mapping[str, Identity], *, progress: Progress) -> Drift:
+    """Make what is missing, remove what is extra; returns what there was to do."""
+    drift = drift_from(plan)
+    if drift:
+        change(drift, identities, progress=progress)
+    return drift
+
+
+def change(drift: Drift, identities: Mapping[str, Identity], *, progress: Progress) -> None:
+    """Make what the drift misses and remove what it has too much. The pod server starts up while the kernel works."""
+    from k8snetlab.kernel.apply import apply as apply_kernel
+
+    if any(isinstance(item, PodServer) for item in drift.missing):
+        servers.start_pod_server()
+    # A program that is to go would keep its namespace alive; one that is to come needs its namespace.
+    servers.apply((), tuple(item for item in drift.extra if isinstance(item, Process)))
+    apply_kernel(drift.missing, drift.extra, progress)
+    servers.apply(drift.missing, tuple(item for item in drift.extra if isinstance(item, PodServer)), identities.get)

@@ -1,0 +1,61 @@
+"""Compare a plan with what is there: a set difference, since both speak the vocabulary of `plan.state`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from k8snetlab.plan.state import Drift, IptablesChain, KernelObject, Netns, Plan
+
+# What tells an object from others of its class and namespace, so that one with another value is the same one changed.
+_IDENTITY: Mapping[str, tuple[str, ...]] = {
+    "Netns": ("name",),
+    "Bridge": ("netns", "name"),
+    "Veth": ("netns", "name"),
+    "Vxlan": ("netns", "name"),
+    "Address": ("netns", "link", "interface"),
+    "Route": ("netns", "destination"),
+    "Neighbour": ("netns", "link", "address"),
+    "FdbEntry": ("netns", "link", "mac", "destination"),
+    "Sysctl": ("netns", "key"),
+    "IptablesChain": ("netns", "family", "table", "name"),
+    "PodServer": ("netns", "pod"),
+    "Process": ("name",),
+}
+
+
+def diff(plan: Plan, observed: Iterable[KernelObject]) -> Drift:
+    """What the kernel lacks, in the plan's order, and what it has too much of, in the order given.
+
+    A changed object is in both; `details` then says what about it differs, under its identity.
+    """
+    planned, present = set(plan.objects), list(dict.fromkeys(observed))
+    there = set(present)
+    missing = tuple(item for item in plan.objects if item not in there)
+    extra = tuple(item for item in present if item not in planned)
+    return Drift(missing, extra, _details(missing, extra))
+
+
+def identity(item: KernelObject) -> tuple[object, ...]:
+    kind = type(item).__name__
+    return (kind, *(getattr(item, name) for name in _IDENTITY[kind]))
+
+
+def namespaces(items: Iterable[KernelObject]) -> frozenset[str]:
+    return frozenset(item.name for item in items if isinstance(item, Netns))
+
+
+def _details(missing: tuple[KernelObject, ...], extra: tuple[KernelObject, ...]) -> dict[str, str]:
+    found = {identity(item): item for item in extra}
+    changed = [(item, found[identity(item)]) for item in missing if identity(item) in found]
+    return {" ".join(str(part) for part in identity(planned)): _change(planned, there) for planned, there in changed}
+
+
+def _change(planned: KernelObject, there: KernelObject) -> str:
+    if isinstance(planned, IptablesChain) and isinstance(there, IptablesChain):
+        lacking = [f"lacks: {rule}" for rule in planned.rules if rule not in there.rules]
+        surplus = [f"has: {rule}" for rule in there.rules if rule not in planned.rules]
+        policy = [f"policy {there.policy}, planned {planned.policy}"] if planned.policy != there.policy else []
+        return "; ".join([*policy, *lacking, *surplus]) or "the rules are in another order"
+    names = [field.name for field in fields(planned) if getattr(planned, field.name) != getattr(there, field.name)]
+    return "; ".join(f"{name} {getattr(there, name)}, planned {getattr(planned, name)}" for name in names)

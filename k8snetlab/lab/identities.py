@@ -1,0 +1,27 @@
+"""Who a program in the lab is: the host name, resolv.conf and hosts of a pod, a node or an external host."""
+
+from __future__ import annotations
+
+from k8snetlab.cluster import podfiles
+from k8snetlab.cluster.model import Cluster, Node, Pod
+from k8snetlab.kernel.identity import Identity
+
+
+def of_pod(cluster: Cluster, pod: Pod) -> Identity:
+    """As the kubelet would set it (cluster.podfiles)."""
+    return Identity(
+        podfiles.hostname(pod, cluster.config.cluster_domain),
+        podfiles.resolv_conf(cluster, pod),
+        podfiles.hosts_file(cluster, pod),
+    )
+
+
+def of_node(cluster: Cluster, node: Node) -> Identity:
+    return Identity(
+        podfiles.node_hostname(node), podfiles.node_resolv_conf(cluster, node), podfiles.node_hosts_file(cluster, node)
+    )
+
+
+def of_external(name: str) -> Identity:
+    """A host outside the cluster: it knows no name but its own, and asks no DNS server."""
+    return Identity(name, "# no DNS server outside the cluster\n", podfiles.LOCALHOST_LINES)

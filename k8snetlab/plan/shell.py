@@ -1,0 +1,196 @@
+"""The plan as the commands a person would type: a POSIX shell script for root on a bare machine.
+
+It makes the namespaces with plain `ip netns add`, as LAB.node1 and so on, so nothing of the package is needed to look
+at them or to remove them. The pings work with iproute2 and iptables alone; for HTTP it starts the lab's server.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+from k8snetlab.cluster import names
+from k8snetlab.plan.state import (
+    Address,
+    Bridge,
+    FdbEntry,
+    IptablesChain,
+    KernelObject,
+    Neighbour,
+    Netns,
+    Plan,
+    PodServer,
+    Process,
+    Route,
+    Sysctl,
+    Veth,
+    Vxlan,
+)
+from k8snetlab.plan.text import route_words
+
+POD_SERVER = Path(__file__).parent.parent / "workloads" / "podserver.py"
+
+
+def script(plan: Plan, lab: str) -> str:
+    """The script that builds the plan as lab `lab`; running it needs root, iproute2, procps, iptables and python3."""
+    lines = list(_head(lab))
+    for key, group in groupby(plan.objects, _run):
+        objects = list(group)
+        if key:
+            lines += _restore(lab, [obj for obj in objects if isinstance(obj, IptablesChain)])
+        else:
+            for obj in objects:
+                lines += _commands(lab, obj)
+    servers = [obj for obj in plan.objects if isinstance(obj, PodServer)]
+    lines += _pod_server(lab, servers)
+    lines += _hints(plan, lab, bool(servers))
+    return "\n".join(lines) + "\n"
+
+
+def _head(lab: str) -> Iterator[str]:
+    yield "#!/bin/sh"
+    yield f"# Builds the lab {_comment(lab)} by hand: run as root. Every namespace is called {_comment(lab)}.SOMETHING."
+    yield "set -eu"
+
+
+def _run(obj: KernelObject) -> tuple[str, int] | None:
+    """Chains of one namespace and family go into one restore; all else is a run without a key."""
+    return (obj.netns, obj.family) if isinstance(obj, IptablesChain) else None
+
+
+def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
+    match obj:
+        case Netns():
+            yield from ("", f"# --- {_heading(obj.name)} ---", f"ip netns add {_name(lab, obj.name)}")
+            yield f"{_ip(lab, obj.name)} link set lo up"
+        case Bridge() | Vxlan() | Veth():
+            yield from _link(lab, obj)
+        case Address():
+            # Without duplicate address detection an IPv6 address can be used at once.
+            nodad = " nodad" if obj.interface.version == 6 else ""
+            yield f"{_ip(lab, obj.netns)} address add {obj.interface} dev {obj.link}{nodad}"
+        case Route():
+            family = "-6 " if obj.destination.version == 6 else ""
+            yield f"{_ip(lab, obj.netns)} {family}route add {route_words(obj)}"
+        case Neighbour():
+            yield f"{_ip(lab, obj.netns)} neigh replace {obj.address} lladdr {obj.mac} dev {obj.link} nud permanent"
+        case FdbEntry():
+            where = f"{obj.mac} dev {obj.link} dst {obj.destination}"
+            yield f"bridge -n {_name(lab, obj.netns)} fdb append {where} self permanent"
+        case Sysctl():
+            yield f"{_exec(lab, obj.netns)} sysctl -q -w {shlex.quote(f'{obj.key}={obj.value}')}"
+        case Process():
+            yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
+        case IptablesChain() | PodServer():
+            return
+
+
+def _link(lab: str, link: Bridge | Vxlan | Veth) -> Iterator[str]:
+    ip = _ip(lab, link.netns)
+    new = f"{ip} link add {link.name} index {link.index} address {link.mac} mtu {link.mtu}"
+    master = ""
+    match link:
+        case Bridge():
+            yield f"{new} type bridge"
+        case Vxlan():
+            yield (
+                f"{new} type vxlan id {link.vni} local {link.local} dev {link.underlay} dstport {link.port} nolearning"
+            )
+        case Veth():
+            # The peer is made where it belongs: moving it there later costs the kernel 20 ms.
+            yield (
+                f"{new} numtxqueues 1 numrxqueues 1 type veth peer name {link.peer_name} index {link.peer_index}"
+                f" address {link.peer_mac} mtu {link.peer_mtu} numtxqueues 1 numrxqueues 1"
+                f" netns {_name(lab, link.peer_netns)}"
+            )
+            yield f"{_ip(lab, link.peer_netns)} link set {link.peer_name} addrgenmode none up"
+            master = f" master {link.master}" if link.master else ""
+    yield f"{ip} link set {link.name} addrgenmode none{master} up"
+    if isinstance(link, Veth) and link.hairpin:
+        yield f"bridge -n {_name(lab, link.netns)} link set dev {link.name} hairpin on"
+
+
+def _restore(lab: str, chains: list[IptablesChain]) -> Iterator[str]:
+    tool = "iptables-restore" if chains[0].family == 4 else "ip6tables-restore"
+    yield f"{_exec(lab, chains[0].netns)} {tool} --noflush <<'RULES'"
+    for table, group in groupby(chains, lambda chain: chain.table):
+        of_table = list(group)
+        yield f"*{table}"
+        for chain in of_table:
+            yield f":{chain.name} {chain.policy or '-'} [0:0]"
+        for chain in of_table:
+            for rule in chain.rules:
+                yield f"-A {chain.name} {rule}"
+        yield "COMMIT"
+    yield "RULES"
+
+
+def _pod_server(lab: str, servers: Iterable[PodServer]) -> Iterator[str]:
+    """One process that listens in every pod's name, if it is there."""
+    served = [
+        {
+            "netns": obj.netns,
+            "pod": obj.pod,
+            "node": obj.node,
+            "hostname": obj.hostname,
+            "listeners": [list(pair) for pair in obj.listeners],
+        }
+        for obj in servers
+    ]
+    if not served:
+        return
+    yield from ("", "# --- what stands in for the containers ---")
+    yield f"podserver=${{PODSERVER:-{shlex.quote(str(POD_SERVER))}}}"
+    yield "server="
+    yield 'if [ -r "$podserver" ]; then'
+    prefix = shlex.quote(f"{lab}.")
+    yield (
+        f'  python3 -I -S "$podserver" --config - --netns-dir /run/netns --prefix {prefix}'
+        " >/dev/null 2>&1 <<'SERVERS' &"
+    )
+    yield json.dumps({"set": served}, indent=1)
+    yield "SERVERS"
+    yield from ("  server=$!", "fi")
+
+
+def _hints(plan: Plan, lab: str, server: bool) -> Iterator[str]:
+    """How to try it and how to be rid of it."""
+    pods = [
+        (obj.netns, obj.interface.ip)
+        for obj in plan.objects
+        if isinstance(obj, Address) and "_" in obj.netns and obj.link == names.UPLINK
+    ]
+    yield ""
+    if pods:
+        sender, target = pods[0][0], pods[-1][1]
+        yield f"echo 'Try:   ' {shlex.quote(f'ip netns exec {_name(lab, sender)} ping -c 1 {target}')}"
+    if server:
+        yield 'if [ -n "$server" ]; then echo "Stop:   kill $server"; fi'
+    pattern = shlex.quote(f"^{lab}\\.")
+    remove = f"ip netns list | cut -d' ' -f1 | grep {pattern} | xargs -r -n 1 ip netns delete"
+    yield f"echo 'Remove:' {shlex.quote(remove)}"
+
+
+def _name(lab: str, netns: str) -> str:
+    return shlex.quote(f"{lab}.{netns}")
+
+
+def _ip(lab: str, netns: str) -> str:
+    return f"ip -n {_name(lab, netns)}"
+
+
+def _exec(lab: str, netns: str) -> str:
+    return f"ip netns exec {_name(lab, netns)}"
+
+
+def _heading(netns: str) -> str:
+    """A pod as `ns/name`: an underscore is in no other namespace's name."""
+    return f"pod {netns.replace('_', '/', 1)}" if "_" in netns else _comment(netns)
+
+
+def _comment(text: str) -> str:
+    """Text that cannot leave a comment."""
+    return " ".join(text.split())

@@ -1,0 +1,107 @@
+"""Kernel objects for people and programs: one readable line each, or one JSON object each."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from k8snetlab.plan.state import (
+    Address,
+    Bridge,
+    FdbEntry,
+    IptablesChain,
+    KernelObject,
+    Neighbour,
+    Netns,
+    PodServer,
+    Process,
+    Route,
+    Sysctl,
+    Veth,
+    Vxlan,
+)
+
+
+def describe(obj: KernelObject) -> str:
+    """`NAMESPACE: what it is`, in the words of `ip`, `bridge`, `sysctl` and `iptables-save`.
+
+    One line, except for a chain with rules: its rules follow, a line each, indented.
+    """
+    match obj:
+        case Netns():
+            return f"{obj.name}: network namespace"
+        case Bridge() | Veth() | Vxlan():
+            return f"{obj.netns}: {_link(obj)}"
+        case Address() | Route() | Neighbour() | FdbEntry():
+            return f"{obj.netns}: {_entry(obj)}"
+        case Sysctl():
+            return f"{obj.netns}: sysctl {obj.key} = {obj.value}"
+        case IptablesChain():
+            return _chain(obj)
+        case PodServer():
+            ports = " ".join(f"{protocol}/{port}" for protocol, port in obj.listeners)
+            return f"{obj.netns}: server of {obj.pod} listens on {ports}"
+        case Process():
+            return f"{obj.netns}: process {obj.name} {' '.join(obj.argv)}"
+
+
+def route_words(route: Route) -> str:
+    """A route as `ip route add` takes it."""
+    words: list[str] = [] if route.kind == "unicast" else [route.kind]
+    words.append(str(route.destination))
+    if route.via is not None:
+        words += ["via", str(route.via)]
+    if route.link:
+        words += ["dev", route.link]
+    if route.source is not None:
+        words += ["src", str(route.source)]
+    if route.onlink:
+        words.append("onlink")
+    return " ".join(words)
+
+
+def to_json(obj: KernelObject) -> dict[str, object]:
+    """The object's fields by their names, with `kind` first; addresses and networks as text."""
+    return {"kind": type(obj).__name__, **{field.name: _plain(getattr(obj, field.name)) for field in fields(obj)}}
+
+
+def _link(link: Bridge | Veth | Vxlan) -> str:
+    words = f"{link.name} index {link.index} address {link.mac} mtu {link.mtu}"
+    match link:
+        case Bridge():
+            return f"bridge {words}"
+        case Vxlan():
+            return f"vxlan {words} id {link.vni} local {link.local} dev {link.underlay} dstport {link.port}"
+        case Veth():
+            port = f" master {link.master}" if link.master else ""
+            hairpin = " hairpin on" if link.hairpin else ""
+            return (
+                f"veth {words}{port}{hairpin} peer {link.peer_name} in {link.peer_netns} index {link.peer_index}"
+                f" address {link.peer_mac} mtu {link.peer_mtu}"
+            )
+
+
+def _entry(entry: Address | Route | Neighbour | FdbEntry) -> str:
+    match entry:
+        case Address():
+            return f"address {entry.interface} dev {entry.link}"
+        case Route():
+            return f"route {route_words(entry)}"
+        case Neighbour():
+            return f"neighbour {entry.address} lladdr {entry.mac} dev {entry.link}"
+        case FdbEntry():
+            return f"fdb {entry.mac} dst {entry.destination} dev {entry.link}"
+
+
+def _chain(chain: IptablesChain) -> str:
+    tool = "iptables" if chain.family == 4 else "ip6tables"
+    policy = f" policy {chain.policy}" if chain.policy else ""
+    head = f"{chain.netns}: {tool} {chain.table} chain {chain.name}{policy}"
+    return "\n".join((head, *(f"    {rule}" for rule in chain.rules)))
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value)
