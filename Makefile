@@ -3,7 +3,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Labs need root. Nothing that root writes may stay behind in the tree of an ordinary user.
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo env PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=/tmp/k8snetlab-hypothesis CI=$(CI))
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo env PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=/root/.cache/hypothesis CI=$(CI))
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 

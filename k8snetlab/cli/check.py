@@ -28,7 +28,7 @@ def check_command(types: Sequence[str], only_list: bool, timeout: float, lab_nam
     from k8snetlab.report.text import check_list, check_table, check_totals
 
     running = require(lab_name)
-    checks = of_types(derive(running.record.cluster), types)
+    checks = of_types(derive(running.cluster), types)
     if only_list:
         if output == "json":
             data_json(check_list_json(running.name, checks))

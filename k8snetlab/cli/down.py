@@ -16,11 +16,11 @@ from k8snetlab.cli.output import say
 @click.option("--all", "everything", is_flag=True, help="Every lab of this host.")
 def down_command(names: Sequence[str], lab_name: str | None, everything: bool) -> None:
     """Remove labs: their namespaces, processes, mounts and links. A lab that does not run is no error."""
-    from k8snetlab.cli.running import lab_names, pick
-    from k8snetlab.lab.life import down
+    from k8snetlab.cli.running import pick
+    from k8snetlab.lab.life import down, labs
 
     if everything:
-        chosen = lab_names()
+        chosen = tuple(holder.lab for holder in labs())
     elif names:
         chosen = tuple(names)
     else:

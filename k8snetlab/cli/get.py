@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from k8snetlab.cli.options import lab_option
@@ -32,33 +30,49 @@ def get_command(
 ) -> None:
     """Show the objects of KIND (pods, services, endpoints, nodes, …), or the one called NAME."""
     from k8snetlab.cli.running import require
-    from k8snetlab.cluster.status import canonical_kind, render, select
-    from k8snetlab.report.kubectl import names, table
+    from k8snetlab.cluster.status import render
+    from k8snetlab.manifests.selectors import matches_labels
+    from k8snetlab.report.kubectl import CLUSTER_SCOPED, SINGULAR, names, plural, table
 
     if "/" in kind and name is None:
         kind, name = kind.split("/", 1)
+    many = plural(kind)
+    if many is None:
+        raise UsageError(f'the lab has no resource type "{kind}"', hint=f"it has {', '.join(sorted(SINGULAR))}")
     running = require(lab_name)
-    singular = canonical_kind(kind)
-    objects = render(running.record.cluster, singular, None if all_namespaces else namespace, name)
-    objects = select(objects, selector)
+    everywhere = all_namespaces or many in CLUSTER_SCOPED
+    wanted = _labels(selector)
+    objects = [
+        item
+        for item in render(running.cluster, many, None if everywhere else namespace, name)
+        if matches_labels(wanted, item["metadata"].get("labels", {}))
+    ]
     if name is not None and not objects:
-        raise UsageError(f'{singular} "{name}" not found in lab {running.name}')
+        raise UsageError(f'{SINGULAR[many]} "{name}" not found in lab {running.name}')
     if output in ("json", "yaml"):
         value = objects[0] if name is not None else {"apiVersion": "v1", "kind": "List", "items": objects}
         (data_json if output == "json" else data_yaml)(value)
     elif not objects:
-        say("No resources found" if all_namespaces else f"No resources found in {namespace} namespace.")
+        say("No resources found" if everywhere else f"No resources found in {namespace} namespace.")
     elif output == "name":
-        data("\n".join(names(singular, objects)))
+        data("\n".join(names(many, objects)))
     else:
-        age = int(time.time() - running.started)
         data(
             table(
-                singular,
+                many,
                 objects,
                 wide=output == "wide",
                 all_namespaces=all_namespaces,
                 show_labels=show_labels,
-                age_seconds=age,
+                age_seconds=running.age_seconds,
             )
         )
+
+
+def _labels(selector: str) -> dict[str, str]:
+    """`k=v,k2=v2` as a mapping; kubectl's other forms (`!=`, `in`) are refused with a word."""
+    pairs = [part.strip() for part in selector.split(",") if part.strip()]
+    for part in pairs:
+        if part.count("=") not in (1, 2) or "!=" in part or "(" in part:
+            raise UsageError(f"-l {selector}: only key=value pairs, joined by commas, are understood")
+    return {key.strip(): value.strip() for key, value in (part.replace("==", "=").split("=") for part in pairs)}

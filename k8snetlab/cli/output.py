@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -47,3 +49,19 @@ def fail(error: LabError) -> None:
         say(click.style("error: ", fg="red") + line if red else f"error: {line}")
     if error.hint:
         say(f"hint: {error.hint}")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A line on stderr that is overwritten with `what done/total`; nothing where stderr is not a terminal."""
+    shown = sys.stderr.isatty()
+
+    def show(what: str, done: int, total: int) -> None:
+        if shown:
+            click.echo(f"\r\033[K{what} {done}/{total}", nl=False, err=True)
+
+    try:
+        yield show
+    finally:
+        if shown:
+            click.echo("\r\033[K", nl=False, err=True)

@@ -40,9 +40,7 @@ def probe_command(
     from k8snetlab.report.text import probe_text
 
     running = require(lab_name)
-    wanted = flow(
-        running.record.cluster, sender, destination, port=port, protocol=protocol, default_namespace=namespace
-    )
+    wanted = flow(running.cluster, sender, destination, port=port, protocol=protocol, default_namespace=namespace)
     results = run_probe(running, wanted, count, timeout)
     if output == "json":
         data_json(probe_json(wanted, results))

@@ -18,5 +18,5 @@ def shell_command(lab_name: str | None, namespace: str, target: str | None) -> i
     from k8snetlab.cli.running import require, run_command
 
     running = require(lab_name)
-    target = target or f"node/{running.record.cluster.nodes[0].name}"
+    target = target or f"node/{running.cluster.nodes[0].name}"
     return run_command(running, target, namespace, (os.environ.get("SHELL", "/bin/sh"),))

@@ -20,7 +20,7 @@ def status_command(lab_name: str | None, output: str) -> int:
 
     running = require(lab_name)
     drift = status(running.holder)
-    cluster = running.record.cluster
+    cluster = running.cluster
     if output == "json":
         data_json(
             {
@@ -29,14 +29,14 @@ def status_command(lab_name: str | None, output: str) -> int:
                 "nodes": len(cluster.nodes),
                 "pods": len(cluster.pods),
                 "services": len(cluster.services),
-                "complete": running.record.clean,
+                "complete": running.complete,
                 "drift": {
                     "missing": [to_json(item) for item in drift.missing],
                     "extra": [to_json(item) for item in drift.extra],
                 },
             }
         )
-        return 1 if drift or not running.record.clean else 0
+        return 1 if drift or not running.complete else 0
     config = cluster.config
     data(f"lab      {running.name} (process {running.holder.pid})")
     data(f"network  {config.network}, {config.backend}; kube-proxy {config.proxy_mode}")
@@ -44,7 +44,7 @@ def status_command(lab_name: str | None, output: str) -> int:
     not_ready = [pod.key for pod in cluster.pods if not pod.ready]
     if not_ready:
         data(f"unready  {', '.join(not_ready)}")
-    if not running.record.clean:
+    if not running.complete:
         data("changes  interrupted: run up again")
     if drift:
         data(f"drift    {len(drift.missing)} missing, {len(drift.extra)} extra (up mends it)")
@@ -53,4 +53,4 @@ def status_command(lab_name: str | None, output: str) -> int:
                 data(f"  {sign} {describe(item)}")
     else:
         data("drift    none: the kernel has exactly what was planned")
-    return 1 if drift or not running.record.clean else 0
+    return 1 if drift or not running.complete else 0

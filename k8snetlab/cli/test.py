@@ -99,7 +99,7 @@ def _run(scenario: Path, timeout: float) -> Case:
         try:
             bring_up(name, read([str(scenario)]), overrides(name=name))
             running = require(name)
-            verdicts = run_checks(running, derive(running.record.cluster), timeout)
+            verdicts = run_checks(running, derive(running.cluster), timeout)
         finally:
             down(name)
     except LabError as error:

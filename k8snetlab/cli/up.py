@@ -23,15 +23,16 @@ def up_command(files: Sequence[str], lab_name: str | None, output: str, **topolo
     What is there and right is left alone: a second `up` of the same files does nothing.
     """
     from k8snetlab.cli.running import bring_up, pick_for_up
+    from k8snetlab.lab.diff import changes
 
     started = time.perf_counter()
     manifests = read(files)
     name = pick_for_up(lab_name, lab_document_name(manifests))
-    cluster, changed = bring_up(name, manifests, overrides(name=name, **topology))
+    cluster, drift = bring_up(name, manifests, overrides(name=name, **topology))
     seconds = round(time.perf_counter() - started, 3)
     say(f"lab {name}: {summary(cluster)}")
-    made = f"{changed.created} kernel objects made, {changed.deleted} removed, {changed.updated} changed"
-    say(f"{made if changed else 'nothing to change'} ({seconds:.2f} s)")
+    changed = changes(drift)
+    say(f"{changed_text(changed)} ({seconds:.2f} s)")
     if output == "json":
         data_json(
             {
@@ -39,7 +40,13 @@ def up_command(files: Sequence[str], lab_name: str | None, output: str, **topolo
                 "nodes": len(cluster.nodes),
                 "pods": len(cluster.pods),
                 "services": len(cluster.services),
-                "changed": {"created": changed.created, "deleted": changed.deleted, "updated": changed.updated},
+                "changed": changed,
                 "seconds": seconds,
             }
         )
+
+
+def changed_text(changed: dict[str, int]) -> str:
+    words = {"created": "made", "deleted": "removed", "updated": "changed"}
+    parts = [f"{number} {words[key]}" for key, number in changed.items() if number]
+    return f"kernel objects: {', '.join(parts)}" if parts else "nothing to change"

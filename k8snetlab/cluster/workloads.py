@@ -40,6 +40,9 @@ class PodSeed:
         return f"{self.namespace}/{self.name}"
 
 
+_WORKLOADS = (apps.Deployment, apps.ReplicaSet, apps.StatefulSet, apps.DaemonSet, apps.Job, apps.CronJob)
+
+
 @dataclass(slots=True)
 class _Expansion:
     """What has been made so far; `names` are the pod names in use, by namespace, so that no suffix collides."""
@@ -67,7 +70,7 @@ def expand(
     expansion = _Expansion(nodes, problems)
     ordered = sorted(documents, key=lambda document: (_has_fixed_names(document), document.key))
     for document in ordered:
-        _expand_document(expansion, document)
+        _expand_document(expansion, _with_name(expansion, document))
     expansion.workloads.sort(key=lambda workload: (workload.namespace, workload.name, workload.kind))
     expansion.seeds.sort(key=lambda seed: seed.order)
     return expansion.seeds, tuple(expansion.workloads)
@@ -76,6 +79,17 @@ def expand(
 def _has_fixed_names(document: Document) -> int:
     written = document.object
     return 0 if isinstance(written, apps.StatefulSet | core.Pod) and written.metadata.name else 1
+
+
+def _with_name(expansion: _Expansion, document: Document) -> Document:
+    """A workload with generateName gets a name as pods do; the same one each time."""
+    written = document.object
+    metadata = written.metadata
+    if metadata.name or not metadata.generate_name or not isinstance(written, _WORKLOADS):
+        return document
+    names = expansion.names.setdefault(f"{type(written).__name__} {metadata.namespace}", set())
+    name = generated(metadata.generate_name, metadata.namespace, metadata.generate_name, taken=names)
+    return replace(document, object=replace(written, metadata=replace(metadata, name=name)))
 
 
 def _expand_document(expansion: _Expansion, document: Document) -> None:

@@ -12,7 +12,7 @@ from k8snetlab.lab import servers
 from k8snetlab.lab.diff import diff, namespaces
 from k8snetlab.plan.state import Drift, IptablesChain, KernelObject, Plan, PodServer, Process, Sysctl
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]  # of what, done, to do
 
 
 def observe(plan: Plan) -> frozenset[KernelObject]:
@@ -33,24 +33,27 @@ def drift_from(plan: Plan) -> Drift:
 
 def build(plan: Plan, identities: Mapping[str, Identity], *, progress: Progress) -> None:
     """Make everything in an empty lab."""
-    change(Drift(missing=plan.objects), identities, progress=progress)
+    change(plan, Drift(missing=plan.objects), identities, progress=progress)
 
 
 def mend(plan: Plan, identities: Mapping[str, Identity], *, progress: Progress) -> Drift:
     """Make what is missing, remove what is extra; returns what there was to do."""
     drift = drift_from(plan)
     if drift:
-        change(drift, identities, progress=progress)
+        change(plan, drift, identities, progress=progress)
     return drift
 
 
-def change(drift: Drift, identities: Mapping[str, Identity], *, progress: Progress) -> None:
-    """Make what the drift misses and remove what it has too much. The pod server starts up while the kernel works."""
+def change(plan: Plan, drift: Drift, identities: Mapping[str, Identity], *, progress: Progress) -> None:
+    """Make what is missing and remove what is extra, towards `plan`. The pod server starts while the kernel works."""
     from k8snetlab.kernel.apply import apply as apply_kernel
+
+    def tell(done: int, total: int) -> None:
+        progress("namespaces", done, total)
 
     if any(isinstance(item, PodServer) for item in drift.missing):
         servers.start_pod_server()
     # A program that is to go would keep its namespace alive; one that is to come needs its namespace.
     servers.apply((), tuple(item for item in drift.extra if isinstance(item, Process)))
-    apply_kernel(drift.missing, drift.extra, progress)
+    apply_kernel(drift.missing, drift.extra, plan.objects, tell)
     servers.apply(drift.missing, tuple(item for item in drift.extra if isinstance(item, PodServer)), identities.get)

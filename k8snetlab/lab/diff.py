@@ -36,6 +36,17 @@ def diff(plan: Plan, observed: Iterable[KernelObject]) -> Drift:
     return Drift(missing, extra, _details(missing, extra))
 
 
+def changes(drift: Drift) -> dict[str, int]:
+    """How many objects a drift makes, removes and changes in place: `created`, `deleted`, `updated`."""
+    missing = {identity(item) for item in drift.missing}
+    extra = {identity(item) for item in drift.extra}
+    return {
+        "created": len(missing - extra),
+        "deleted": len(extra - missing),
+        "updated": len(missing & extra),
+    }
+
+
 def identity(item: KernelObject) -> tuple[object, ...]:
     kind = type(item).__name__
     return (kind, *(getattr(item, name) for name in _IDENTITY[kind]))

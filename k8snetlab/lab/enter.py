@@ -11,8 +11,9 @@ import select
 import signal
 import struct
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from types import FrameType
 from typing import BinaryIO, NoReturn, TypeVar, cast
 
 from k8snetlab.errors import LabError
@@ -21,6 +22,8 @@ from k8snetlab.lab.holder import Holder, find, open_process
 
 T = TypeVar("T")
 _HEADER = struct.Struct("<cI")  # kind of frame, length of the pickle that follows
+# What a terminal sends to the whole foreground group, and what stops a process.
+FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _PROGRESS, _VALUE, _ERROR = b"p", b"v", b"e"
 
 
@@ -42,9 +45,9 @@ def run_in(holder: Holder, function: Callable[..., T], *args: object, progress: 
         try:
             frame = _read_frames(answers, progress)
         except BaseException:
-            os.kill(child, signal.SIGKILL)  # and by PR_SET_PDEATHSIG the one inside
+            # It ends when the one inside has: nobody works there any more when the caller lets go of the lab's lock.
+            os.kill(child, signal.SIGTERM)
             os.waitpid(child, 0)
-            _await_hangup(reader)
             raise
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if frame is None:
@@ -77,11 +80,34 @@ def join(holder: Holder) -> None:
             raise _gone(holder) from None
 
 
-def die_with(parent: int) -> None:
-    """Be killed when the parent dies, also when it died before this call; `parent` is its pid, seen from here."""
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+def stand_by(parent: int, children: Sequence[int], last_word: signal.Signals) -> None:
+    """Make this process the outside parent of one inside, which it must outlive to take its exit status.
+
+    A PID namespace cannot end before each of its processes has been waited for, by a parent outside too; so this one
+    ignores what a terminal sends to all, does not stop, and at `last_word`, which the kernel sends when `parent` dies,
+    kills the `children` (those known by then) instead of leaving them to the host's init.
+    """
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        if not children:
+            os._exit(1)
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+    for number in FROM_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(last_word, end)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, last_word)
+    if os.getppid() != parent:  # it died before it could be asked for
         os._exit(1)
+
+
+def step_in() -> None:
+    """What the process inside does first: die with its parent, and meet signals as any program does."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in (*FROM_TERMINAL, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _enter_and_call(
@@ -97,9 +123,8 @@ def _enter_and_call(
     status = 1
     try:
         os.close(reader)
-        die_with(parent)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-            signal.signal(number, signal.SIG_DFL)
+        children: list[int] = []
+        stand_by(parent, children, signal.SIGTERM)
         with open(writer, "wb", buffering=0) as answers:
             try:
                 join(holder)
@@ -108,6 +133,7 @@ def _enter_and_call(
                 os._exit(0)
             if (inside := os.fork()) == 0:
                 _call(answers, function, args, with_progress)
+            children.append(inside)
         code = os.waitstatus_to_exitcode(os.waitpid(inside, 0)[1])
         status = code if code >= 0 else 128 - code
     finally:
@@ -121,8 +147,8 @@ def _call(
     try:
         # The parent is outside this PID namespace, where getppid() is 0 for a living one and for a dead one: ask the
         # pipe instead, whose reader is the process that waits for the answer.
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        if _hung_up(answers.fileno(), 0):
+        step_in()
+        if _reader_is_gone(answers.fileno()):
             os._exit(1)
         keywords = {"progress": lambda *message: _send(answers, _PROGRESS, message)} if with_progress else {}
         try:
@@ -193,14 +219,7 @@ def _gone(holder: Holder) -> LabError:
     return LabError(f"lab {holder.lab} has ended: its process {holder.pid} is gone", hint="make it anew with up")
 
 
-def _hung_up(fd: int, seconds: float) -> bool:
-    """Whether the other end of the pipe has been closed, waiting up to `seconds` for it."""
+def _reader_is_gone(pipe: int) -> bool:
     poller = select.poll()
-    poller.register(fd, 0)  # POLLHUP and POLLERR are always reported
-    return bool(poller.poll(seconds * 1000))
-
-
-def _await_hangup(reader: int) -> None:
-    """Wait until the process inside is dead too, so that nobody changes the lab when the caller lets go of its lock."""
-    with suppress(OSError):
-        _hung_up(reader, 5.0)
+    poller.register(pipe, 0)  # POLLERR is always reported
+    return bool(poller.poll(0))

@@ -15,12 +15,12 @@ from k8snetlab.kernel import identity as identities
 from k8snetlab.kernel import netns as namespaces
 from k8snetlab.kernel import processes, syscalls
 from k8snetlab.kernel.identity import Identity
-from k8snetlab.lab.enter import die_with, join, rebuild_error, reduce_error, run_in
+from k8snetlab.lab.enter import join, rebuild_error, reduce_error, run_in, stand_by, step_in
 from k8snetlab.lab.holder import Holder
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
-# What the terminal sends to the whole foreground group: the program gets these itself, and only it decides.
-_FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+# The terminal sends these to the whole foreground group: the program gets them itself, and only it decides.
+_LEFT_TO_IT = (signal.SIGINT, signal.SIGQUIT)
 
 
 class NotStartedError(LabError):
@@ -89,7 +89,7 @@ def _supervise(
     """The child outside the PID namespace: sets the stage, forks the program into it and ends as it ends."""
     status = 1
     try:
-        die_with(parent)
+        stand_by(parent, children, signal.SIGUSR1)
         directory = os.getcwd()  # noqa: PTH109
         try:
             join(holder)
@@ -111,9 +111,8 @@ def _supervise(
 
 def _become(argv: Sequence[str], directory: str, failure: BinaryIO) -> NoReturn:
     try:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        # SIGPIPE and SIGXFSZ are those that Python ignores; a program must find them as its user left them.
-        for number in (*_FORWARDED, *_FROM_TERMINAL, signal.SIGPIPE, signal.SIGXFSZ):
+        step_in()
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # those that Python ignores and exec would hand on
             signal.signal(number, signal.SIG_DFL)
         try:
             os.chdir(directory)
@@ -137,7 +136,7 @@ def _signals_to(children: list[int]) -> Iterator[None]:
                 os.kill(child, number)
 
     previous = {number: signal.signal(number, forward) for number in _FORWARDED}
-    previous |= {number: signal.signal(number, signal.SIG_IGN) for number in _FROM_TERMINAL}
+    previous |= {number: signal.signal(number, signal.SIG_IGN) for number in _LEFT_TO_IT}
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from k8snetlab.cluster import podfiles
 from k8snetlab.cluster.model import Cluster, Node, Pod
+from k8snetlab.flows.model import Place
 from k8snetlab.kernel.identity import Identity
 
 
@@ -25,3 +26,12 @@ def of_node(cluster: Cluster, node: Node) -> Identity:
 def of_external(name: str) -> Identity:
     """A host outside the cluster: it knows no name but its own, and asks no DNS server."""
     return Identity(name, "# no DNS server outside the cluster\n", podfiles.LOCALHOST_LINES)
+
+
+def of_place(cluster: Cluster, place: Place) -> Identity:
+    """Of a place that has a namespace: a pod, a node or an external host."""
+    if place.kind == "pod" and (pod := cluster.pod(place.name)):
+        return of_pod(cluster, pod)
+    if place.kind == "node" and (node := cluster.node(place.name)):
+        return of_node(cluster, node)
+    return of_external(place.name)

@@ -115,7 +115,7 @@ def change(
     drift = diff(record.plan, stored[0].objects)
     store.save(lab.holder.state, replace(record, clean=False))
     if drift:
-        run_in(lab.holder, converge.change, drift, _identities(record), progress=progress or _silent)
+        run_in(lab.holder, converge.change, record.plan, drift, _identities(record), progress=progress or _silent)
     _publish(lab.holder, record.plan)
     store.mark(lab.holder.state, clean=True)
     return drift
@@ -181,5 +181,5 @@ def _sweep(name: str) -> None:
         return
 
 
-def _silent(_message: str, _done: int, _total: int) -> None:
+def _silent(_what: str, _done: int, _total: int) -> None:
     return

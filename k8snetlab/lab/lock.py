@@ -11,7 +11,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -35,8 +35,8 @@ def locked(name: str, *, wait: float = WAIT_SECONDS, on_wait: Callable[[int], No
         yield
     finally:
         if not (directory / "holder").exists() and _is_current(fd, directory):
-            with suppress(FileNotFoundError):
-                (directory / "lock").unlink()
+            for file in ("holder.new", "lock"):  # the first: a starter was killed while it wrote the holder file
+                (directory / file).unlink(missing_ok=True)
             remove_empty(directory)
         os.close(fd)
 

@@ -27,7 +27,15 @@ def parse(data: bytes) -> Any:
     gc.disable()
     try:
         return _Unpickler(io.BytesIO(data)).load()
-    except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, IndexError, KeyError, TypeError) as error:
+    except (
+        pickle.UnpicklingError,
+        AttributeError,
+        ImportError,
+        EOFError,
+        LookupError,
+        TypeError,
+        OverflowError,
+    ) as error:
         raise ValueError(str(error)) from error
     finally:
         if enabled:

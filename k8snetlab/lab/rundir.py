@@ -43,10 +43,14 @@ def lab_names() -> list[str]:
 
 def make_directory(directory: Path) -> None:
     """Create a lab's directory; HostError when the run directory cannot be written."""
-    try:
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(error) from error
+    for attempt in range(100, -1, -1):
+        try:
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            return
+        except OSError as error:
+            # Another process may remove it, or its parent, between the two looks that mkdir takes: then again.
+            if not attempt or not isinstance(error, FileExistsError | FileNotFoundError):
+                raise unwritable(error) from error
 
 
 def unwritable(error: OSError) -> HostError:

@@ -73,8 +73,17 @@ def load(directory: Path) -> Record | None:
         if header is None:
             return None
         options, manifests, cluster, plan = (header.section(name) for name in _SECTIONS)
+        try:
+            overrides, readiness = options["overrides"], options["readiness"]
+        except (KeyError, TypeError) as error:
+            raise _damaged(f"its options are {options!r}") from error
         return Record(
-            manifests=manifests, cluster=cluster, plan=plan, clean=header.clean, version=__version__, **options
+            manifests=manifests,
+            cluster=cluster,
+            plan=plan,
+            overrides=overrides,
+            readiness=readiness,
+            clean=header.clean,
         )
 
 
@@ -89,6 +98,12 @@ def load_plan(directory: Path) -> tuple[Plan, bool] | None:
     """Only the plan, and whether the kernel is known to agree with it."""
     with _opened(directory) as header:
         return (header.section("plan"), header.clean) if header else None
+
+
+def is_clean(directory: Path) -> bool:
+    """Whether the kernel is known to agree with the stored plan; False when there is none."""
+    with _opened(directory) as header:
+        return header is not None and header.clean
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,10 +219,10 @@ def _map_decoder(item: _Decoder) -> _Decoder:
 
 
 @cache
-def schema(cls: type) -> Schema:
+def schema(cls: Hashable) -> Schema:
     """The keys of an object. Annotations are read here and not on import: a lab uses few of the classes."""
     hints = typing.get_type_hints(cls)
-    fields = dataclasses.fields(cls)
+    fields = dataclasses.fields(typing.cast(Any, cls))
     return Schema(
         fields={yaml_key(field): (field.name, decoder_of(hints[field.name])) for field in fields},
         ignored=frozenset(getattr(cls, "IGNORED", ())),

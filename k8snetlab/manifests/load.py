@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
-from types import MappingProxyType
 from typing import IO, Any
 
 from k8snetlab.errors import ManifestError, Problem, Source
@@ -39,7 +38,7 @@ class _Reading:
         """The manifests; ManifestError if anything is wrong with any of them."""
         if self.problems:
             raise ManifestError(tuple(sorted(self.problems, key=lambda problem: (problem.source, problem.path))))
-        return Manifests(tuple(self.documents), MappingProxyType(dict(self.ignored)))
+        return Manifests(tuple(self.documents), dict(self.ignored))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +230,6 @@ def _unrelated(found: Sequence[Wrong], wrongs: Sequence[Wrong]) -> list[Wrong]:
 
 def _check_unique(document: Document, item: _Item, reading: _Reading) -> None:
     kind, namespace, name = document.key
-    if kind == "Lab":  # one set of manifests is one lab
-        first = reading.seen.setdefault((kind, "", ""), document.source)
-        if first is not document.source:
-            reading.problems.append(item.problem((), f"Forbidden: there may be only one Lab; the first is at {first}"))
-        return
     if not name:
         return
     first = reading.seen.setdefault((kind, namespace, name), document.source)

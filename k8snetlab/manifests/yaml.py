@@ -224,7 +224,7 @@ def _merge(data: dict[str, Any], node: Node, offset: int, faults: list[Fault], d
 
 
 def _tagged(node: ScalarNode) -> Any:
-    """An explicit tag: `!!str 80` and `! 80` are strings; a tag that nobody knows leaves the text as it is."""
+    """An explicit tag: `!!str 80` is a string; a tag that nobody knows leaves the text as it is."""
     if node.tag in (
         "tag:yaml.org,2002:int",
         "tag:yaml.org,2002:float",

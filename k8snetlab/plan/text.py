@@ -47,7 +47,7 @@ def describe(obj: KernelObject) -> str:
 def route_words(route: Route) -> str:
     """A route as `ip route add` takes it."""
     words: list[str] = [] if route.kind == "unicast" else [route.kind]
-    words.append(str(route.destination))
+    words.append(str(route.destination) if route.destination.prefixlen else "default")
     if route.via is not None:
         words += ["via", str(route.via)]
     if route.link:
@@ -60,8 +60,8 @@ def route_words(route: Route) -> str:
 
 
 def to_json(obj: KernelObject) -> dict[str, object]:
-    """The object's fields by their names, with `kind` first; addresses and networks as text."""
-    return {"kind": type(obj).__name__, **{field.name: _plain(getattr(obj, field.name)) for field in fields(obj)}}
+    """The object's fields by their names, with `type`, the name of its class, first; addresses and networks as text."""
+    return {"type": type(obj).__name__, **{field.name: _plain(getattr(obj, field.name)) for field in fields(obj)}}
 
 
 def _link(link: Bridge | Veth | Vxlan) -> str:

@@ -7,8 +7,9 @@ import pytest
 
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.cluster.resolve import Overrides, resolve
-from k8snetlab.errors import UsageError
+from k8snetlab.errors import ClusterError, UsageError
 from k8snetlab.manifests.document import Manifests
+from k8snetlab.manifests.load import load_text
 
 Build = Callable[..., Cluster]
 
@@ -86,11 +87,13 @@ def test_a_subnet_of_a_family_that_the_command_line_took_away(problems: Callable
     assert "spec.podSubnet: fd00::/56 is IPv6, but the lab's ipFamily is ipv4" in found
 
 
-def test_one_lab_document_at_most(problems: Callable[..., list[str]]) -> None:
-    other = LAB.format("").replace("shop", "again")
-    assert problems(LAB.format("") + "---\n" + other) == [
-        "t.yaml:6: Lab again: there is a Lab document already, at t.yaml:1; a lab has one at most"
-    ]
+def test_one_lab_document_at_most_even_when_files_were_loaded_apart() -> None:
+    first, second = (load_text(LAB.format("").encode(), name).documents for name in ("a.yaml", "b.yaml"))
+    with pytest.raises(ClusterError) as raised:
+        resolve(Manifests((*first, *second)))
+    assert (
+        str(raised.value) == "b.yaml:1: Lab shop: there is a Lab document already, at a.yaml:1; a lab has one at most"
+    )
 
 
 def test_no_nodes_on_the_command_line_is_a_usage_error() -> None:

@@ -118,3 +118,12 @@ def test_a_cron_job_is_listed_and_not_run(build: Build) -> None:
     """)
     assert cluster.pods == ()
     assert [each.kind for each in cluster.workloads] == ["CronJob"]
+
+
+def test_a_job_may_leave_its_name_to_the_lab(build: Build, workload: Yaml) -> None:
+    text = workload("NAME", kind="Job", spec="restartPolicy: Never, ").replace("name: NAME", "generateName: migrate-")
+    cluster = build(text + text)
+    names = [each.name for each in cluster.workloads]
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(rf"migrate-[{ALPHABET}]{{5}}", name) for name in names)
+    assert {pod.owner for pod in cluster.pods} == {f"Job/{name}" for name in names}

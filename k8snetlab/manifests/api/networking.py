@@ -63,7 +63,7 @@ class NetworkPolicy:
     IGNORED: ClassVar = ("status",)
 
     metadata: ObjectMeta
-    spec: NetworkPolicySpec = NetworkPolicySpec()
+    spec: NetworkPolicySpec = field(default=NetworkPolicySpec(), metadata={"always": True})
 
 
 # --- Ingress ----------------------------------------------------------------------------------------------------------

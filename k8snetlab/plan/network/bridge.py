@@ -30,6 +30,7 @@ from k8snetlab.plan.state import (
 from k8snetlab.plan.world import FIRST_PORT_INDEX, UNDERLAY_MTU, UPLINK_INDEX
 
 POD_BRIDGE_INDEX: Final = 3
+LARGEST_MTU: Final = 65535  # of a veth
 # The kernel's neighbour table is one for all namespaces and holds 1,024 learned entries. Permanent ones do not count,
 # but all pairs of a node's pods are their square: up to this many pods a node they are planned, above they are learned.
 MESHED_PODS: Final = 16
@@ -42,7 +43,7 @@ class BridgeNetwork:
         self.cluster = cluster
         self.families = cluster.config.families
         overhead = vxlan.overhead(self.families) if cluster.config.backend == "vxlan" else 0
-        self.pod_mtu = cluster.config.mtu or UNDERLAY_MTU - overhead
+        self.pod_mtu = min(cluster.config.mtu or UNDERLAY_MTU - overhead, LARGEST_MTU - overhead)
         self.underlay_mtu = max(UNDERLAY_MTU, self.pod_mtu + overhead)
         self._pods: dict[str, list[Pod]] = defaultdict(list)
         for pod in cluster.pods:

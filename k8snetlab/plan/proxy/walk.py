@@ -92,7 +92,11 @@ def walk(
 def _journey(
     tables: Mapping[str, Mapping[str, IptablesChain]], packet: Packet, local: frozenset[IPAddress]
 ) -> Iterator[Way]:
-    """The hooks in the order of the kernel: translate, route, filter, and translate the source on the way out."""
+    """The hooks in the order of the kernel: translate, route, filter, and translate the source on the way out.
+
+    What the namespace sends to itself goes out by OUTPUT and POSTROUTING and comes in again, by lo, through INPUT; it
+    is not translated a second time.
+    """
     nat, filters = (_Table(name, tables.get(name, {}), local) for name in ("nat", "filter"))
     for arrived in nat.hook("OUTPUT" if packet.made_here else "PREROUTING", packet, ()):
         inside = arrived.packet.destination in local or arrived.packet.destination.is_loopback
@@ -100,8 +104,12 @@ def _journey(
         for filtered in filters.hook(hook, arrived.packet, arrived.steps):
             if filtered.verdict != "ACCEPT" or hook == "INPUT":
                 yield filtered
-            else:
-                yield from nat.hook("POSTROUTING", filtered.packet, filtered.steps)
+                continue
+            for sent in nat.hook("POSTROUTING", filtered.packet, filtered.steps):
+                if inside:
+                    yield from filters.hook("INPUT", sent.packet, sent.steps)
+                else:
+                    yield sent
 
 
 class _Table:

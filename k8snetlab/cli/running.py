@@ -1,0 +1,147 @@
+"""Which lab a command means, and what the commands do with one that runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from k8snetlab.cli.output import progress, say
+from k8snetlab.errors import LabError, UsageError
+from k8snetlab.lab import life, store
+from k8snetlab.lab.holder import Holder
+
+if TYPE_CHECKING:
+    from k8snetlab.cluster.model import Cluster
+    from k8snetlab.cluster.resolve import Overrides
+    from k8snetlab.flows.model import Check, Flow, Result
+    from k8snetlab.flows.verdict import Verdict
+    from k8snetlab.manifests.document import Manifests
+    from k8snetlab.plan.state import Drift
+
+PARALLEL = 4  # probes at a time: each is a process that mostly waits, on a host of two cores or more
+
+
+@dataclass
+class Running:
+    """A lab that runs. What it holds is read when it is asked for."""
+
+    holder: Holder
+
+    @property
+    def name(self) -> str:
+        return self.holder.lab
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        cluster = store.load_cluster(self.holder.state)
+        if cluster is None:
+            raise LabError(f"lab {self.name} was interrupted before it held anything", hint="run up again")
+        return cluster
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last change reached its end."""
+        return store.is_clean(self.holder.state)
+
+    @property
+    def age_seconds(self) -> int:
+        """proc(5): a process' start time is counted in ticks since boot."""
+        return int(time.clock_gettime(time.CLOCK_BOOTTIME) - self.holder.start / os.sysconf("SC_CLK_TCK"))
+
+
+def pick(lab_name: str | None) -> str:
+    """The lab a command means: the one named, else the only one that runs, else `default`."""
+    if lab_name:
+        return lab_name
+    names = [holder.lab for holder in life.labs()]
+    if len(names) > 1 and "default" not in names:
+        raise UsageError(f"several labs run: {', '.join(names)}", hint="say which one with --lab")
+    return names[0] if len(names) == 1 else "default"
+
+
+def pick_for_up(lab_name: str | None, document_name: str) -> str:
+    """As `pick`, but a Lab document's name wins over another lab that happens to run: one is not made the other."""
+    return lab_name or document_name or pick(None)
+
+
+def require(lab_name: str | None) -> Running:
+    """The lab a command means; UsageError when it does not run."""
+    name = pick(lab_name)
+    holder = life.find(name)
+    if holder is None:
+        raise UsageError(f"lab {name} does not run", hint="start it with: k8snetlab up -f FILE")
+    return Running(holder)
+
+
+def bring_up(name: str, manifests: Manifests, overrides: Overrides) -> tuple[Cluster, Drift]:
+    """Make the lab equal to the manifests, keeping the nodes, addresses and ports of what is there already."""
+    from k8snetlab.cluster.resolve import resolve
+    from k8snetlab.plan.build import build
+
+    with life.locked(name, on_wait=_say_waiting) as lab:
+        previous = lab.record()
+        readiness = previous.readiness if previous else {}
+        cluster = resolve(manifests, overrides, previous.cluster if previous else None, readiness)
+        record = store.Record(
+            manifests=manifests,
+            cluster=cluster,
+            plan=build(cluster),
+            overrides=asdict(overrides),
+            readiness=readiness,
+        )
+        with progress() as show:
+            drift = life.up(lab, record, progress=show)
+    return cluster, drift
+
+
+def _say_waiting(pid: int) -> None:
+    say(f"waiting for process {pid or '?'}, which is changing this lab")
+
+
+def run_command(running: Running, target: str, namespace: str, argv: Sequence[str]) -> int:
+    """Run a command in a pod, node or external host with this terminal; returns its exit code."""
+    from k8snetlab.flows.targets import place
+    from k8snetlab.lab.exec import execute
+    from k8snetlab.lab.identities import of_place
+
+    where = place(running.cluster, target, namespace)
+    return execute(running.holder, where.netns, of_place(running.cluster, where), argv)
+
+
+def run_probe(running: Running, flow: Flow, count: int, timeout: float) -> list[Result]:
+    """Send one flow `count` times, one after the other."""
+    return _send(running, [flow] * count, timeout, parallel=1)
+
+
+def run_checks(running: Running, checks: Sequence[Check], timeout: float) -> list[Verdict]:
+    """Send the checks' flows and judge what came of them; again where it takes several tries to be sure."""
+    from k8snetlab.flows.verdict import judge
+
+    results = _send(running, [check.flow for check in checks], timeout, parallel=PARALLEL)
+    verdicts = [judge(check, result) for check, result in zip(checks, results, strict=True)]
+    # A Service picks its endpoint at random: who wants a certain one to answer asks again, all tries at once.
+    again = [n for n, v in enumerate(verdicts) if v.check.tries > 1 and v.result.outcome == "ok" and not v.passed]
+    flows = [flow for n in again for flow in [checks[n].flow] * (checks[n].tries - 1)]
+    tried = iter(_send(running, flows, timeout, parallel=PARALLEL))
+    for n in again:
+        each = [judge(checks[n], next(tried)) for _ in range(checks[n].tries - 1)]
+        # The first answer by the right server counts, right or wrong.
+        verdicts[n] = next((v for v in each if v.result.server in checks[n].servers), verdicts[n])
+    return verdicts
+
+
+def _send(running: Running, flows: Sequence[Flow], timeout: float, *, parallel: int) -> list[Result]:
+    from k8snetlab.lab.enter import run_in
+    from k8snetlab.lab.identities import of_place
+    from k8snetlab.probe.run import send
+
+    if not flows:
+        return []
+    named = {flow.sender for flow in flows if flow.destination.kind in ("name", "url")}
+    identities = {place.netns: of_place(running.cluster, place) for place in named}
+    with progress() as show:
+        return run_in(running.holder, send, flows, identities, timeout, parallel, progress=show)

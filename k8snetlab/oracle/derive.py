@@ -1,0 +1,209 @@
+"""Derive the checks of a cluster: one for each type of communication and object, and those of the Check documents.
+
+The number grows with Services and nodes, never with pairs of pods. The same cluster always gives the same checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from k8snetlab.cluster import names
+from k8snetlab.cluster.model import Cluster, Node, Pod, Service, ServicePort
+from k8snetlab.errors import UsageError
+from k8snetlab.flows.model import Check, Flow, FlowProtocol, IPAddress, Place
+from k8snetlab.flows.targets import node_place, pod_place
+from k8snetlab.oracle.direct import direct_checks
+from k8snetlab.oracle.places import Scene, address_of, external_place
+from k8snetlab.oracle.services import Client, Via, expect, node_sources
+from k8snetlab.oracle.written import written_checks
+
+# The types of communication that exist, in the order in which they are shown.
+TYPES = (
+    "container-to-container",
+    "pod-to-pod-same-node",
+    "pod-to-pod-cross-node",
+    "pod-to-itself-via-service",
+    "pod-to-node",
+    "node-to-pod",
+    "pod-to-clusterip",
+    "node-to-clusterip",
+    "pod-to-headless",
+    "pod-to-nodeport",
+    "external-to-nodeport",
+    "pod-to-external",
+    "custom",  # Check documents
+)
+
+
+def derive(cluster: Cluster) -> tuple[Check, ...]:
+    """Every check of the cluster, by type in the order of `TYPES`."""
+    found: list[Check] = []
+    for family in cluster.config.families:
+        scene = Scene(cluster, family)
+        found += direct_checks(scene)
+        for service in cluster.services:
+            found += _service_checks(scene, service)
+    found += written_checks(cluster)
+    order = {kind: number for number, kind in enumerate(TYPES)}
+    return tuple(sorted(dict.fromkeys(found), key=lambda check: order[check.type]))
+
+
+def of_types(checks: Sequence[Check], types: Sequence[str]) -> tuple[Check, ...]:
+    """Those of the given types, all when none is given; UsageError for a type that does not exist."""
+    unknown = [kind for kind in types if kind not in TYPES]
+    if unknown:
+        raise UsageError(f"unknown type of check: {', '.join(unknown)}", hint=f"the types are {', '.join(TYPES)}")
+    return tuple(check for check in checks if not types or check.type in types)
+
+
+def _service_checks(scene: Scene, service: Service) -> Iterator[Check]:
+    if service.headless:
+        yield from _headless(scene, service)
+    virtual = address_of(service.cluster_ips, scene.family)
+    if virtual is None or not service.proxied():
+        return
+    for port in service.ports:
+        yield from _cluster_ip(scene, service, port, virtual)
+        if port.node_port:
+            yield from _node_port(scene, service, port)
+
+
+def _cluster_ip(scene: Scene, service: Service, port: ServicePort, virtual: IPAddress) -> Iterator[Check]:
+    """From a pod beside an endpoint and one that is not, from an endpoint itself, and from a node."""
+    for pod in _clients(scene, port):
+        yield _check(scene, "pod-to-clusterip", _pod_client(scene, pod), service, port, "cluster-ip", virtual)
+    yield from _hairpin(scene, service, port, virtual)
+    node = next(iter(scene.nodes.values()))
+    yield _check(scene, "node-to-clusterip", _node_client(scene, node), service, port, "cluster-ip", virtual)
+
+
+def _hairpin(scene: Scene, service: Service, port: ServicePort, virtual: IPAddress) -> Iterator[Check]:
+    """An endpoint of the Service asks it until it is answered by itself, and must then see its node's address (HAIR.1).
+
+    With n endpoints, 12 n tries miss one of them with probability e^-12.
+    """
+    backend = next((pod for pod in scene.pods if any(e.pod == pod.key and e.ready for e in port.endpoints)), None)
+    if backend is None:
+        return
+    client = _pod_client(scene, backend)
+    check = _check(scene, "pod-to-itself-via-service", client, service, port, "cluster-ip", virtual)
+    if backend.key in check.servers:
+        node = scene.nodes[backend.node]
+        yield replace(
+            check,
+            source="node",
+            sources=node_sources(scene.cluster, node, scene.family),
+            servers=(backend.key,),
+            tries=12 * len(check.servers) if service.session_affinity_seconds == 0 else 1,
+        )
+
+
+def _node_port(scene: Scene, service: Service, port: ServicePort) -> Iterator[Check]:
+    """From a pod to its own node and to another one, and from outside to every node."""
+    for pod in _clients(scene, port)[:1]:
+        own = scene.nodes[pod.node]
+        other = next((node for node in scene.nodes.values() if node.name != pod.node), None)
+        for node in (own, other):
+            if node is not None and (address := scene.node_ip(node)):
+                client = _pod_client(scene, pod)
+                yield _check(scene, "pod-to-nodeport", client, service, port, "node-port", address, entry=node)
+    outside = Client(address=names.outside_address(names.CLIENT, scene.family))
+    for node in scene.nodes.values():
+        address = scene.node_ip(node)
+        if address:
+            yield _check(scene, "external-to-nodeport", outside, service, port, "node-port", address, entry=node)
+
+
+def _headless(scene: Scene, service: Service) -> Iterator[Check]:
+    """A headless Service gives its clients the pods themselves: no proxy, no NAT (HL.6)."""
+    for port in service.ports:
+        for endpoint in port.endpoints:
+            server = scene.cluster.pod(endpoint.pod) if endpoint.pod else None
+            client = next((pod for pod in scene.pods if server is None or pod.key != server.key), None)
+            if endpoint.ip.version != scene.family or server is None or client is None or not endpoint.ready:
+                continue
+            own = scene.ip(client)
+            yield Check(
+                type="pod-to-headless",
+                name=f"{client.key} to {service.key}:{endpoint.port} ({server.name})",
+                flow=Flow(
+                    sender=pod_place(client),
+                    destination=_service_place(service),
+                    address=str(endpoint.ip),
+                    protocol=_probe_protocol(port),
+                    port=endpoint.port,
+                ),
+                source="pod",
+                sources=(own,) if own else (),
+                servers=(server.key,),
+            )
+            break
+
+
+def _check(
+    scene: Scene,
+    kind: str,
+    client: Client,
+    service: Service,
+    port: ServicePort,
+    via: Via,
+    address: IPAddress,
+    entry: Node | None = None,
+) -> Check:
+    expectation = expect(scene.cluster, service, port, client, via, entry)
+    sender = _sender(client)
+    number = port.node_port if via == "node-port" else port.port
+    where = f"{entry.name}:{number} ({service.key})" if entry else f"{service.key}:{number}"
+    return Check(
+        type=kind,
+        name=f"{sender.name} to {where}",
+        flow=Flow(
+            sender=sender,
+            destination=node_place(entry) if entry else _service_place(service),
+            address=str(address),
+            protocol=_probe_protocol(port),
+            port=number,
+        ),
+        expected=expectation.outcome,
+        source=expectation.source,
+        sources=expectation.sources,
+        servers=expectation.servers,
+    )
+
+
+def _clients(scene: Scene, port: ServicePort) -> list[Pod]:
+    """Up to two pods to ask from, none of them an endpoint if that can be: one on an endpoint's node, one elsewhere."""
+    backends = {endpoint.pod for endpoint in port.endpoints}
+    nodes = {endpoint.node for endpoint in port.endpoints}
+    pods = [pod for pod in scene.pods if pod.key not in backends] or list(scene.pods)
+    beside = next((pod for pod in pods if pod.node in nodes), None)
+    away = next((pod for pod in pods if pod.node not in nodes or (len(nodes) > 1 and pod is not beside)), None)
+    return [pod for pod in (beside, away) if pod is not None]
+
+
+def _pod_client(scene: Scene, pod: Pod) -> Client:
+    address = scene.ip(pod)
+    assert address is not None
+    return Client(address=address, node=scene.nodes[pod.node], pod=pod)
+
+
+def _node_client(scene: Scene, node: Node) -> Client:
+    address = scene.node_ip(node)
+    assert address is not None
+    return Client(address=address, node=node)
+
+
+def _sender(client: Client) -> Place:
+    if client.pod is not None:
+        return pod_place(client.pod)
+    return node_place(client.node) if client.node is not None else external_place("client")
+
+
+def _service_place(service: Service) -> Place:
+    return Place(kind="service", name=service.key)
+
+
+def _probe_protocol(port: ServicePort) -> FlowProtocol:
+    """A TCP port is asked by HTTP, which the lab's server speaks on all of them, so that it can say what it saw."""
+    return "HTTP" if port.protocol == "TCP" else port.protocol

@@ -1,0 +1,120 @@
+"""What Kubernetes promises to a client of a Service: the outcome, who may answer, and which address the server sees.
+
+Written from the specification alone (Service API reference, "Virtual IPs and Service Proxies", KEP-1669, KEP-4444 and
+the truth table of kube-proxy's own end-to-end tests), never from the rules the lab plans: `plan` and
+`cluster.endpoint_choice` are another reading of the same text, and a disagreement is a bug in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod, Service, ServicePort
+from k8snetlab.flows.model import Outcome, SeenSource
+
+Via = Literal["cluster-ip", "node-port"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Who connects: a pod (`pod` set), a process of a node (only `node` set), or somebody outside (neither)."""
+
+    address: IPAddress
+    node: Node | None = None
+    pod: Pod | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """`servers` are pod keys; `sources` every address the server may see, `source` whose they are."""
+
+    outcome: Outcome
+    servers: tuple[str, ...] = ()
+    source: SeenSource | None = None
+    sources: tuple[IPAddress, ...] = ()
+
+
+def expect(
+    cluster: Cluster, service: Service, port: ServicePort, client: Client, via: Via, entry: Node | None = None
+) -> Expectation:
+    """What a connection must come to. `entry` is the node whose nodePort is used; a ClusterIP needs none."""
+    family: Family = 4 if client.address.version == 4 else 6
+    endpoints = [endpoint for endpoint in port.endpoints if endpoint.ip.version == family]
+    if via == "cluster-ip":
+        assert client.node is not None, "nobody outside has a route to a ClusterIP"
+        usable = local_choice(endpoints, client.node) if service.internal_local else open_choice(endpoints, client.node)
+        # A pod keeps its address, a node process does not: it may have picked any of the node's addresses before the
+        # destination was translated, so the reply could bypass the node (proxier_test "node to ClusterIP").
+        keeps = client.pod is not None and not client.pod.host_network and not cluster.config.masquerade_all
+        return _judge(cluster, endpoints, usable, client, keeps=keeps, entry=client.node)
+    assert entry is not None
+    if not service.external_local:
+        return _judge(cluster, endpoints, open_choice(endpoints, entry), client, keeps=False, entry=entry)
+    # externalTrafficPolicy Local is about clients from outside: the cluster's own pods, and processes of the entry node
+    # itself, are answered as if it were Cluster (KEP-1669; proxier_test "pod to NodePort with eTP:Local").
+    if client.pod is not None and not client.pod.host_network:
+        return _judge(cluster, endpoints, open_choice(endpoints, entry), client, keeps=True, entry=entry)
+    if client.node is not None and client.node.name == entry.name:
+        return _judge(cluster, endpoints, open_choice(endpoints, entry), client, keeps=False, entry=entry)
+    return _judge(cluster, endpoints, local_choice(endpoints, entry), client, keeps=True, entry=entry)
+
+
+def open_choice(endpoints: Sequence[Endpoint], node: Node) -> list[Endpoint]:
+    """Policy Cluster, seen from a node: the ready ones, narrowed by topology hints; else those still serving while
+    they terminate."""
+    ready = [endpoint for endpoint in endpoints if endpoint.ready]
+    if not ready:
+        return [endpoint for endpoint in endpoints if endpoint.serving and endpoint.terminating]
+    near = [endpoint for endpoint in ready if node.name in endpoint.nodes]
+    if near and all(endpoint.nodes for endpoint in ready):
+        return near
+    same_zone = [endpoint for endpoint in ready if node.zone and node.zone in endpoint.zones]
+    if same_zone and all(endpoint.zones for endpoint in ready):
+        return same_zone
+    return ready
+
+
+def local_choice(endpoints: Sequence[Endpoint], node: Node) -> list[Endpoint]:
+    """Policy Local: only endpoints on this node, the ready ones or, if none is, those serving while they terminate."""
+    here = [endpoint for endpoint in endpoints if endpoint.node == node.name]
+    return [e for e in here if e.ready] or [e for e in here if e.serving and e.terminating]
+
+
+def node_sources(cluster: Cluster, node: Node, family: Family) -> tuple[IPAddress, ...]:
+    """Every address a server may know a node by: its own, its pod bridge's and, on an overlay, its tunnel end's."""
+    own = [address for address in node.addresses if address.version == family]
+    for cidr in node.pod_cidrs:
+        if cidr.version == family:
+            own.append(cidr[1])
+            if cluster.config.backend == "vxlan":
+                own.append(cidr[0])
+    return tuple(own)
+
+
+def _judge(
+    cluster: Cluster,
+    endpoints: Sequence[Endpoint],
+    usable: Sequence[Endpoint],
+    client: Client,
+    *,
+    keeps: bool,
+    entry: Node,
+) -> Expectation:
+    if not usable:
+        # Nothing anywhere is refused at once; a Local policy with endpoints only elsewhere is dropped in silence, so
+        # that a load balancer's probe sees a dead node (conformance SVC.7, TP.2, TP.6).
+        elsewhere = any(e.ready or (e.serving and e.terminating) for e in endpoints)
+        return Expectation(outcome="timeout" if elsewhere else "refused")
+    servers = tuple(sorted({endpoint.pod for endpoint in usable if endpoint.pod}))
+    family: Family = 4 if client.address.version == 4 else 6
+    of_entry = node_sources(cluster, entry, family)
+    if not keeps:
+        return Expectation(outcome="ok", servers=servers, source="node", sources=of_entry)
+    own: SeenSource = "pod" if client.pod is not None else "client"
+    if all(endpoint.ip == client.address for endpoint in usable):
+        # Hairpin: the server is the client. With its own address as source it would answer itself, past the node.
+        return Expectation(outcome="ok", servers=servers, source="node", sources=of_entry)
+    hairpin = of_entry if any(endpoint.ip == client.address for endpoint in usable) else ()
+    return Expectation(outcome="ok", servers=servers, source=own, sources=(client.address, *hairpin))
