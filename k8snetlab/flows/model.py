@@ -51,8 +51,8 @@ class Check:
     """A flow with what must come of it. `type` is one of the types of communication of the design, section 6.
 
     `source` says which address the server must see, `sources` the addresses that satisfy it; `servers` are the pods
-    (`ns/name`) that may answer, empty when any may. With `tries` above 1 others may answer too, and it is asked up to so
-    many times until one of `servers` does: a Service picks its endpoint at random.
+    (`ns/name`) that may answer, empty when any may. With `tries` above 1 others may answer too, and it is asked up
+    to so many times until one of `servers` does: a Service picks its endpoint at random.
     """
 
     type: str

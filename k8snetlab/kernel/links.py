@@ -30,6 +30,7 @@ IFLA_LINK: Final = 5
 IFLA_MASTER: Final = 10
 IFLA_PROTINFO: Final = 12
 IFLA_LINKINFO: Final = 18
+IFLA_GROUP: Final = 27
 IFLA_NET_NS_FD: Final = 28
 IFLA_NUM_TX_QUEUES: Final = 31
 IFLA_NUM_RX_QUEUES: Final = 32
@@ -125,9 +126,14 @@ def change(index: int, *, mac: str = "", mtu: int = 0, master: int | None = None
     return message(RTM_SETLINK, 0, body)
 
 
-def delete(index: int) -> bytes:
-    """Remove a link; of a veth pair both ends."""
-    return message(RTM_DELLINK, 0, INFO.pack(0, 0, index, 0, 0))
+def set_group(index: int, group: int) -> bytes:
+    """Put a link into a group of links."""
+    return message(RTM_SETLINK, 0, INFO.pack(0, 0, index, 0, 0) + u32(IFLA_GROUP, group))
+
+
+def delete_group(group: int) -> bytes:
+    """Remove all links of a group, in one go."""
+    return message(RTM_DELLINK, 0, INFO.pack(0, 0, 0, 0, 0) + u32(IFLA_GROUP, group))
 
 
 @lru_cache(maxsize=65536)

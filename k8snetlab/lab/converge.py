@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 from k8snetlab.kernel.identity import Identity
 from k8snetlab.lab import servers
-from k8snetlab.lab.diff import diff, namespaces
-from k8snetlab.plan.state import Drift, IptablesChain, KernelObject, Plan, PodServer, Process, Sysctl
+from k8snetlab.lab.diff import diff
+from k8snetlab.plan.state import Drift, IptablesChain, KernelObject, Plan, PodServer, Process
 
 Progress = Callable[[str, int, int], None]  # of what, done, to do
 
@@ -19,11 +19,8 @@ def observe(plan: Plan) -> frozenset[KernelObject]:
     """Everything the lab contains, seen from a plan: of the sysctls only those it sets, since each has some value."""
     from k8snetlab.kernel.observe import observe as observe_kernel
 
-    kernel = observe_kernel(
-        namespaces(plan.objects),
-        sysctls=frozenset((item.netns, item.key) for item in plan.objects if isinstance(item, Sysctl)),
-        families=frozenset(item.family for item in plan.objects if isinstance(item, IptablesChain)),
-    )
+    families = {item.family for item in plan.objects if isinstance(item, IptablesChain)}
+    kernel = observe_kernel(plan.objects, families)
     return kernel | servers.observe(plan.objects)
 
 

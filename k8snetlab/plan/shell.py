@@ -188,7 +188,7 @@ def _exec(lab: str, netns: str) -> str:
 
 def _heading(netns: str) -> str:
     """A pod as `ns/name`: an underscore is in no other namespace's name."""
-    return f"pod {netns.replace('_', '/', 1)}" if "_" in netns else _comment(netns)
+    return _comment(f"pod {netns.replace('_', '/', 1)}" if "_" in netns else netns)
 
 
 def _comment(text: str) -> str:

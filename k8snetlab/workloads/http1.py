@@ -17,6 +17,7 @@ REASONS = {
 }  # fmt: skip
 READ_HEAD, SKIP_BODY, READ_CHUNK, READ_TRAILER = range(4)
 
+
 class Conversation(Stream):
     """HTTP/1 with one client of one pod. Bytes that are no HTTP get the JSON line, and that is all."""
 

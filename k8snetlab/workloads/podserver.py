@@ -2,14 +2,15 @@
 
 A socket stays in the network namespace it was made in, so this process enters a pod's namespace only to listen there
 and then goes home. It answers like `netexec` of Kubernetes' agnhost image: HTTP on TCP (and SCTP), words on UDP; `/`
-says in JSON who answered and whom the server saw. Nothing a client sends is ever executed.
+says in JSON who answered and whom the server saw.
 
-Run as `python3 -I -S podserver.py --control PATH`. It imports nothing of the package and little of the standard
-library, since its start is part of every `up`. On the control socket, JSON lines each way:
+Run by its path, `python3 -I -S podserver.py --control PATH`, or with a fixed set from `--config FILE` (`-`: standard
+input). It imports nothing of the package but its neighbours and little of the standard library, since its start is part
+of every `up`. On the control socket, JSON lines each way:
 
-    {"set": [{"netns", "pod", "node", "hostname", "listeners": [["TCP", 80], …]}, …]}   adds or replaces, by (netns, pod)
-    {"remove": [[netns, pod], …]}                                                      answer: {"errors": […]}
-    {"list": true}                                  answer: {"servers": […]}, the same shape: what is really open now
+    {"set": [{"netns", "pod", "node", "hostname", "listeners": [["TCP", 80], …]}, …]}   adds or replaces
+    {"remove": [[netns, pod], …]}                           answer to both: {"errors": […]}
+    {"list": true}                                          answer: {"servers": […]}, the same shape: what is open now
 
 An entry of `errors` is `{"netns", "pod", "protocol", "port", "error"}`, `error` an errno name such as EADDRINUSE.
 """
@@ -20,155 +21,197 @@ import errno
 import json
 import os
 import resource
-import select
 import signal
 import socket
-import struct
 import sys
-from time import monotonic
+
+if __name__ == "__main__":  # -I leaves the package's folder off the path
+    sys.path.insert(0, __file__.rsplit("/", 3)[0])
+
+from k8snetlab.workloads.listeners import Listener, Server, setns
+from k8snetlab.workloads.loop import Handler, Loop, Stream
+from k8snetlab.workloads.netexec import Identity
 
 TYPE_CHECKING = False  # typing itself costs 4 ms of start-up
 if TYPE_CHECKING:
     from typing import Any
 
-IDLE_SECONDS = 60.0
-HEAD_LIMIT = 64 * 1024
-BIG_LIMIT = 64 * 1024 * 1024
-CONTROL_LIMIT = 64 * 1024 * 1024
-CHUNK = 64 * 1024
+REQUEST_LIMIT = 64 * 1024 * 1024
 SPARE_FDS = 64  # kept free of listeners, so that connections can always be accepted
-SCTP = 132  # IPPROTO_SCTP
-IP_PKTINFO = 8  # linux/in.h; Python names it only from 3.12 on
-METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"TRACE ", b"CONNECT ")
-REASONS = {
-    100: "Continue", 200: "OK", 301: "Moved Permanently", 302: "Found", 303: "See Other", 307: "Temporary Redirect",
-    308: "Permanent Redirect", 400: "Bad Request", 403: "Forbidden", 431: "Request Header Fields Too Large",
-    501: "Not Implemented", 505: "HTTP Version Not Supported",
-}  # fmt: skip
-# netexec can run commands, dial, take uploads and exit on request; a stand-in for somebody's pod must not.
-FORBIDDEN = {"/shell", "/dial", "/upload", "/exit"}
-READ_HEAD, SKIP_BODY, READ_CHUNK, READ_TRAILER, DRAIN = range(5)
 
 
-def setns(fd: int) -> None:
-    """Enter the network namespace behind `fd`; `os.setns` exists from Python 3.12 on."""
-    if sys.version_info >= (3, 12):
-        os.setns(fd, 0x40000000)
-    elif (_LIBC or _load_libc()).setns(fd, 0x40000000) != 0:  # CLONE_NEWNET
-        import ctypes
+class Pods:
+    """Every pod that is stood in for. `directory` and `prefix` say where the namespaces' files are."""
 
-        raise OSError(ctypes.get_errno(), "setns")
+    def __init__(self, loop: Loop, directory: str, prefix: str) -> None:
+        self.loop = loop
+        self.where = f"{directory}/{prefix}"
+        self.servers: dict[tuple[str, str], Server] = {}
+        self.home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FDS
+
+    def set(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Make these pods listen on exactly what is said; a listener that is there already stays as it is."""
+        errors: list[dict[str, Any]] = []
+        try:
+            for entry in entries:
+                errors += self._set(entry)
+        finally:
+            setns(self.home)
+        return errors
+
+    def _set(self, entry: dict[str, Any]) -> list[dict[str, Any]]:
+        netns, pod = entry["netns"], entry["pod"]
+        wanted: list[Listener] = [(protocol, port) for protocol, port in entry["listeners"]]
+        try:
+            fd = os.open(self.where + netns, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as problem:
+            return [_error(netns, pod, listener, problem) for listener in wanted]
+        try:
+            server = self._server(netns, pod, os.fstat(fd).st_ino, Identity(pod, entry["node"], entry["hostname"]))
+            for listener in [listener for listener in server.open if listener not in wanted]:
+                server.close(self.loop, listener)
+            missing = [listener for listener in wanted if listener not in server.open]
+            if missing:
+                setns(fd)
+            return [error for listener in missing if (error := self._listen(server, pod, listener))]
+        finally:
+            os.close(fd)
+
+    def _server(self, netns: str, pod: str, inode: int, identity: Identity) -> Server:
+        server = self.servers.get((netns, pod))
+        if (
+            server is not None and server.inode != inode
+        ):  # made anew: these sockets are in the old one
+            self._close(server)
+            server = None
+        if server is None:
+            server = self.servers[netns, pod] = Server(netns, inode, identity)
+        server.identity = identity
+        return server
+
+    def _listen(self, server: Server, pod: str, listener: Listener) -> dict[str, Any] | None:
+        try:
+            if len(self.loop.handlers) >= self.most:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            server.listen(self.loop, *listener)
+        except OSError as problem:
+            return _error(server.netns, pod, listener, problem)
+        return None
+
+    def remove(self, keys: list[list[str]]) -> None:
+        for netns, pod in keys:
+            server = self.servers.pop((netns, pod), None)
+            if server is not None:
+                self._close(server)
+
+    def _close(self, server: Server) -> None:
+        for listener in list(server.open):
+            server.close(self.loop, listener)
+
+    def list(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "netns": server.netns,
+                "pod": pod,
+                "node": server.identity.node,
+                "hostname": server.identity.hostname,
+                "listeners": [list(listener) for listener in server.open],
+            }
+            for (_, pod), server in self.servers.items()
+            if server.open and self._inode(server.netns) == server.inode
+        ]
+
+    def _inode(self, netns: str) -> int:
+        try:
+            return os.stat(self.where + netns).st_ino  # noqa: PTH116  (pathlib costs 10 ms of start-up)
+        except FileNotFoundError:
+            return 0
 
 
-_LIBC: Any = None
+class Control(Stream):
+    """One connection of the lab's own commands: a JSON line for a request, a JSON line for its answer."""
+
+    __slots__ = ("pods", "scanned")
+
+    def __init__(self, loop: Loop, sock: socket.socket, pods: Pods) -> None:
+        self.pods = pods
+        self.scanned = 0  # how much of the buffer is known to hold no newline
+        super().__init__(loop, sock)
+
+    def advance(self) -> bool:
+        end = self.buffer.find(b"\n", self.scanned)
+        if end < 0:
+            self.scanned = len(self.buffer)
+            self.last = self.scanned > REQUEST_LIMIT
+            return False
+        line = bytes(self.buffer[:end])
+        del self.buffer[: end + 1]
+        self.scanned = 0
+        self.out += json.dumps(self._answer(line)).encode() + b"\n"
+        return True
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            if "list" in request:
+                return {"servers": self.pods.list()}
+            self.pods.remove(request.get("remove", []))
+            return {"errors": self.pods.set(request.get("set", []))}
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            return {"errors": [], "refused": repr(problem)}
 
 
-def _load_libc() -> Any:
-    global _LIBC
-    import ctypes
+class ControlAcceptor(Handler):
+    __slots__ = ("loop", "pods")
 
-    _LIBC = ctypes.CDLL(None, use_errno=True)
-    return _LIBC
-
-
-class Server:
-    """What is open in one pod's name; `inode` tells its namespace from a later one of the same name."""
-
-    __slots__ = ("identity", "inode", "listeners", "netns")
-
-    def __init__(self, netns: str, inode: int, identity: Identity) -> None:
-        self.netns, self.inode, self.identity = netns, inode, identity
-        self.listeners: dict[tuple[str, int], Listener] = {}
-
-
-class Acceptor:
-    """A listening TCP or SCTP socket of one pod."""
-
-    __slots__ = ("loop", "protocol", "server", "sock")
-
-    def __init__(self, loop: Loop, server: Server, protocol: str, port: int) -> None:
-        self.loop, self.server, self.protocol = loop, server, protocol
-        self.sock = bound(socket.SOCK_STREAM, SCTP if protocol == "SCTP" else 0, port)
-        self.sock.listen(1024)
+    def __init__(self, loop: Loop, path: str, pods: Pods) -> None:
+        self.loop, self.pods = loop, pods
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.setblocking(False)
+        self.sock.bind(path)
+        os.chmod(path, 0o600)  # noqa: PTH101
+        self.sock.listen(64)
 
     def ready(self) -> None:
-        for _ in range(64):
-            try:
-                sock, _address = self.sock.accept()
-            except OSError as problem:
-                if problem.errno in (errno.EMFILE, errno.ENFILE):
-                    self.loop.drop_oldest()
-                return
-            try:
-                Conversation(self.loop, sock, self)
-            except OSError:  # gone before it was looked at
-                self.loop.drop_socket(sock)
+        try:
+            sock, _ = self.sock.accept()
+        except OSError:
+            return
+        Control(self.loop, sock, self.pods)
 
 
-class Datagrams:
-    """A UDP socket of one pod. The answer leaves from the address that was asked: with several addresses on a node the
-    kernel would choose by route, and the client's conntrack entry would not match."""
-
-    __slots__ = ("protocol", "server", "sock")
-
-    def __init__(self, server: Server, port: int) -> None:
-        self.server, self.protocol = server, "UDP"
-        self.sock = bound(socket.SOCK_DGRAM, 0, port)
-        self.sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        if self.sock.family == socket.AF_INET6:
-            self.sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-
-    def ready(self) -> None:
-        for _ in range(64):
-            try:
-                payload, control, _flags, client = self.sock.recvmsg(65535, 256)
-            except OSError:
-                return
-            if payload.startswith(b'{"pod"'):
-                continue  # another server's answer to a forged question: answering would never end
-            own, reply = self._asked(control)
-            words = payload.strip()
-            if words == b"hostname":
-                answer = self.server.hostname.encode()
-            elif words == b"clientip":
-                answer = endpoint(client).encode()
-            elif words[:5] == b"echo ":
-                answer = words[5:]
-            else:
-                answer = self.server.describe(own, endpoint(client), "UDP", "", "", "").encode()
-            try:
-                self.sock.sendmsg([answer], reply, 0, client)
-            except OSError:  # too long, no route, forbidden by a rule: a datagram may be lost
-                continue
-
-    def _asked(self, control: list[tuple[int, int, bytes]]) -> tuple[str, list[tuple[int, int, bytes]]]:
-        port = self.sock.getsockname()[1]
-        for level, kind, data in control:
-            if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):  # struct in6_pktinfo
-                host = socket.inet_ntop(socket.AF_INET6, data[:16])
-                return endpoint((host, port)), [(level, kind, data[:16] + struct.pack("i", 0))]
-            if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO) and self.sock.family == socket.AF_INET:
-                host = socket.inet_ntop(socket.AF_INET, data[4:8])  # struct in_pktinfo: ipi_spec_dst
-                return endpoint((host, port)), [(level, kind, struct.pack("i4s4s", 0, data[4:8], b""))]
-        return endpoint(("", port)), []
+def _error(netns: str, pod: str, listener: Listener, problem: OSError) -> dict[str, Any]:
+    name = errno.errorcode.get(problem.errno or 0, str(problem))
+    return {"netns": netns, "pod": pod, "protocol": listener[0], "port": listener[1], "error": name}
 
 
-def bound(kind: int, protocol: int, port: int) -> socket.socket:
-    """A non-blocking socket on every address of the namespace, both families where there is IPv6."""
-    try:
-        sock = socket.socket(socket.AF_INET6, kind, protocol)
-    except OSError as problem:
-        if problem.errno != errno.EAFNOSUPPORT:
-            raise
-        sock = socket.socket(socket.AF_INET, kind, protocol)
-    try:
-        sock.setblocking(False)
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(("", port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
+def _options(words: list[str]) -> dict[str, str]:
+    """`--name value` pairs; argparse would cost 10 ms of start-up."""
+    names = ("--control", "--config", "--netns-dir", "--prefix")
+    found = dict(zip(words[::2], words[1::2], strict=False))
+    if len(words) % 2 or not found.keys() <= set(names) or not {"--control", "--config"} & found.keys():
+        sys.exit(f"usage: podserver.py (--control PATH | --config FILE) [{names[2]} DIR] [{names[3]} TEXT]")
+    return found
+
+
+def main() -> None:
+    options = _options(sys.argv[1:])
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    loop = Loop()
+    pods = Pods(loop, options.get("--netns-dir", "/run/netns"), options.get("--prefix", ""))
+    if "--config" in options:
+        path = options["--config"]
+        with open(0 if path == "-" else path, encoding="utf-8") as file:  # noqa: PTH123
+            for error in pods.set(json.load(file)["set"]):
+                print(json.dumps(error), file=sys.stderr)
+    if "--control" in options:
+        loop.watch(ControlAcceptor(loop, options["--control"], pods))
+    loop.run()
+
+
+if __name__ == "__main__":
+    main()
