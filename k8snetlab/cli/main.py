@@ -25,6 +25,11 @@ COMMANDS = {
     "probe": ("probe", "Send one flow, now."),
     "exec": ("exec", "Run a command in a pod, a node or an external host."),
     "shell": ("shell", "Open a shell in a pod, a node or an external host."),
+    "apply": ("change", "Add or change objects of a running lab."),
+    "delete": ("change", "Take objects out of a running lab."),
+    "scale": ("change", "Set the number of pods of a workload."),
+    "label": ("change", "Set or remove labels of an object."),
+    "set-ready": ("change", "Say that a pod is ready, or not."),
     "plan": ("plan", "Print the kernel objects the files need; needs no root."),
     "list": ("labs", "List the labs that run."),
     "down": ("down", "Remove labs without a trace."),
@@ -44,7 +49,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"k8snetlab.cli.{COMMANDS[cmd_name][0]}")
-        command = getattr(module, f"{cmd_name}_command")
+        command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)
         return command
 

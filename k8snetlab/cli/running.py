@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,25 @@ def bring_up(name: str, manifests: Manifests, overrides: Overrides) -> tuple[Clu
         )
         with progress() as show:
             drift = life.up(lab, record, progress=show)
+    return cluster, drift
+
+
+def change(name: str, edit: Callable[[Manifests], Manifests], readiness: Mapping[str, bool]) -> tuple[Cluster, Drift]:
+    """Edit what a running lab was told and bring only what that changes to the kernel."""
+    from k8snetlab.cluster.resolve import Overrides, resolve
+    from k8snetlab.plan.build import build
+
+    with life.locked(name, on_wait=_say_waiting) as lab:
+        previous = lab.record()
+        if previous is None:
+            raise UsageError(f"lab {name} does not run", hint="start it with: k8snetlab up -f FILE")
+        manifests = edit(previous.manifests)
+        ready = {**previous.readiness, **readiness}
+        overrides = Overrides(**previous.overrides)  # type: ignore[arg-type]
+        cluster = resolve(manifests, overrides, previous.cluster, ready)
+        record = replace(previous, manifests=manifests, cluster=cluster, plan=build(cluster), readiness=ready)
+        with progress() as show:
+            drift = life.change(lab, record, progress=show)
     return cluster, drift
 
 

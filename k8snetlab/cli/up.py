@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from k8snetlab.cli.inputs import lab_document_name, overrides, read, summary
 from k8snetlab.cli.options import files_option, lab_option, output_option, topology_options
 from k8snetlab.cli.output import data_json, say
+
+if TYPE_CHECKING:
+    from k8snetlab.cluster.model import Cluster
 
 
 @click.command("up", epilog="Example: k8snetlab up -f shop.yaml --nodes 3 --backend vxlan")
@@ -34,19 +38,21 @@ def up_command(files: Sequence[str], lab_name: str | None, output: str, **topolo
     changed = changes(drift)
     say(f"{changed_text(changed)} ({seconds:.2f} s)")
     if output == "json":
-        data_json(
-            {
-                "lab": name,
-                "nodes": len(cluster.nodes),
-                "pods": len(cluster.pods),
-                "services": len(cluster.services),
-                "changed": changed,
-                "seconds": seconds,
-            }
-        )
+        data_json(up_json(name, cluster, changed, seconds))
 
 
 def changed_text(changed: dict[str, int]) -> str:
     words = {"created": "made", "deleted": "removed", "updated": "changed"}
     parts = [f"{number} {words[key]}" for key, number in changed.items() if number]
     return f"kernel objects: {', '.join(parts)}" if parts else "nothing to change"
+
+
+def up_json(name: str, cluster: Cluster, changed: dict[str, int], seconds: float) -> dict[str, object]:
+    return {
+        "lab": name,
+        "nodes": len(cluster.nodes),
+        "pods": len(cluster.pods),
+        "services": len(cluster.services),
+        "changed": changed,
+        "seconds": seconds,
+    }

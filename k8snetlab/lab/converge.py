@@ -6,6 +6,7 @@ These functions run in the child that `enter.run_in` has put into the lab's name
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import monotonic
 
 from k8snetlab.kernel.identity import Identity
 from k8snetlab.lab import servers
@@ -45,8 +46,13 @@ def change(plan: Plan, drift: Drift, identities: Mapping[str, Identity], *, prog
     """Make what is missing and remove what is extra, towards `plan`. The pod server starts while the kernel works."""
     from k8snetlab.kernel.apply import apply as apply_kernel
 
+    told = 0.0
+
     def tell(done: int, total: int) -> None:
-        progress("namespaces", done, total)
+        nonlocal told  # a message costs both processes 20 µs: ten a second are enough for an eye
+        if done == total or monotonic() - told > 0.1:
+            told = monotonic()
+            progress("namespaces", done, total)
 
     if any(isinstance(item, PodServer) for item in drift.missing):
         servers.start_pod_server()

@@ -27,13 +27,19 @@ FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, 
 _PROGRESS, _VALUE, _ERROR = b"p", b"v", b"e"
 
 
-def run_in(holder: Holder, function: Callable[..., T], *args: object, progress: Callable[..., None] | None = None) -> T:
+def run_in(
+    holder: Holder,
+    function: Callable[..., T],
+    *args: object,
+    progress: Callable[..., None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> T:
     """Call `function(*args)` inside the lab: its mount, PID, net, ipc and UTS namespaces; return its value.
 
     With `progress`, the function also gets a keyword argument `progress`; each call of it there is made here with the
-    same arguments. Exceptions arrive as they were raised, those that are no LabError with a note of the traceback
-    inside. LabError when the lab has ended or the child was killed. When this process is interrupted or killed, the
-    child is killed too. Fork is used, so call it from a process without other threads.
+    same arguments. `meanwhile` is called here while the work goes on there. Exceptions arrive as they were raised, those
+    that are no LabError with a note of the traceback inside. LabError when the lab has ended or the child was killed.
+    When this process is interrupted or killed, the child is killed too. Fork is used: no other threads, please.
     """
     parent = os.getpid()
     reader, writer = os.pipe()
@@ -43,6 +49,8 @@ def run_in(holder: Holder, function: Callable[..., T], *args: object, progress: 
     os.close(writer)
     with open(reader, "rb") as answers:  # noqa: PTH123
         try:
+            if meanwhile is not None:
+                meanwhile()
             frame = _read_frames(answers, progress)
         except BaseException:
             # It ends when the one inside has: nobody works there any more when the caller lets go of the lab's lock.

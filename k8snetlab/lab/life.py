@@ -144,12 +144,16 @@ def _bring(running: Holder, record: Record, progress: Progress, *, new: bool) ->
     from k8snetlab.lab import converge
     from k8snetlab.plan.state import Drift
 
-    # Unclean from before the first touch: whoever comes after a crash looks at the kernel, not at this plan.
-    store.save(running.state, replace(record, clean=False))
+    def save() -> None:
+        store.save(running.state, replace(record, clean=False))
+
+    # Unclean from before the first touch: whoever comes after a crash looks at the kernel, not at this plan. A new lab
+    # says so by having no record yet, so there both can be done at once.
     if new:
-        run_in(running, converge.build, record.plan, _identities(record), progress=progress)
+        run_in(running, converge.build, record.plan, _identities(record), progress=progress, meanwhile=save)
         drift = Drift(missing=record.plan.objects)
     else:
+        save()
         drift = run_in(running, converge.mend, record.plan, _identities(record), progress=progress)
     _publish(running, record.plan)
     store.mark(running.state, clean=True)

@@ -118,7 +118,11 @@ def _ask(requests: Sequence[Mapping[str, object]]) -> list[Any]:
     with _pod_server() as pidfd:
         if pidfd is None:
             raise KernelError("ask", subject="the pod server", reason="it has died", hint=_log_hint())
-        return control.ask(str(SOCKET), requests, pidfd=pidfd)
+        try:
+            return control.ask(str(SOCKET), requests, pidfd=pidfd)
+        except KernelError as error:
+            error.hint = _log_hint()
+            raise
 
 
 def _log_hint() -> str:

@@ -80,9 +80,7 @@ class Pods:
 
     def _server(self, netns: str, pod: str, inode: int, identity: Identity) -> Server:
         server = self.servers.get((netns, pod))
-        if (
-            server is not None and server.inode != inode
-        ):  # made anew: these sockets are in the old one
+        if server is not None and server.inode != inode:  # made anew: these sockets are in the old one
             self._close(server)
             server = None
         if server is None:

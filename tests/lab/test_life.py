@@ -259,7 +259,8 @@ def test_up_killed_at_any_moment(milliseconds: float, before: str, after: str, n
 
 def test_the_holder_killed_in_the_middle_of_up(name: str, run_dir: Path) -> None:
     def kill(_what: str, _done: int, _total: int) -> None:
-        os.kill(running(name).pid, signal.SIGKILL)
+        if (found := life.find(name)) is not None:
+            os.kill(found.pid, signal.SIGKILL)
 
     with pytest.raises(LabError), life.locked(name) as lab:
         life.up(lab, record(SMALL), progress=kill)
