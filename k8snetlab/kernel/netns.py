@@ -75,6 +75,11 @@ def open_netns(name: str) -> int:
     return fd
 
 
+def enter(fd: int) -> None:
+    """Bring the calling thread into the namespace, to stay; wrap the call in `returning()` to come back."""
+    syscalls.setns(fd, syscalls.CLONE_NEWNET)
+
+
 @contextmanager
 def returning() -> Iterator[None]:
     """Bring the calling thread back, at the end, to the network namespace it is in now."""

@@ -7,7 +7,7 @@ has no word in the plan (a link of another kind, a route of another table) is le
 from __future__ import annotations
 
 import os
-import socket
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -27,9 +27,9 @@ from k8snetlab.plan.state import (
 )
 
 _PARALLEL_SAVES: Final = 2
+_NETLINK_NETFILTER: Final = 12  # linux/netlink.h
 _NFNL_SUBSYS_NFTABLES: Final = 10
 _NFT_MSG_GETTABLE: Final = 1
-_NFTA_TABLE_NAME: Final = 1
 _NFPROTO: Final[dict[Family, int]] = {4: 2, 6: 10}
 
 Reader = Callable[[str, bytes, dict[int, str]], KernelObject | None]
@@ -96,3 +96,90 @@ class _Observation:
             if isinstance(item, Vxlan):
                 tunnels.append(index)
         yield from self._entries(name, link_names, tunnels)
+
+    def _link(self, name: str, index: int, link: dict[int, bytes], link_names: dict[int, str]) -> KernelObject | None:
+        """A bridge or a tunnel end; a veth's end is put aside until its peer is known. None for other kinds."""
+        info = netlink.attributes(link.get(links.IFLA_LINKINFO, b""))
+        data = netlink.attributes(info.get(links.IFLA_INFO_DATA, b""))
+        mac, mtu = links.mac_text(link.get(links.IFLA_ADDRESS, b"")), netlink.number(link, links.IFLA_MTU)
+        own = (name, link_names[index], index, mac, mtu)
+        match netlink.string(info, links.IFLA_INFO_KIND):
+            case "bridge":
+                return Bridge(*own)
+            case "vxlan":
+                local = data.get(links.IFLA_VXLAN_LOCAL) or data.get(links.IFLA_VXLAN_LOCAL6) or bytes(4)
+                underlay = netlink.number(data, links.IFLA_VXLAN_LINK)
+                return Vxlan(
+                    *own,
+                    vni=netlink.number(data, links.IFLA_VXLAN_ID),
+                    local=ip_address(local),
+                    underlay=link_names.get(underlay, ""),
+                    port=int.from_bytes(data.get(links.IFLA_VXLAN_PORT, b""), "big"),
+                )
+            case "veth":
+                self._ends.append(self._end(own, link, info, link_names))
+                return None
+            case _:
+                return None
+
+    def _end(
+        self,
+        own: tuple[str, str, int, str, int],
+        link: dict[int, bytes],
+        info: dict[int, bytes],
+        link_names: dict[int, str],
+    ) -> veths.End:
+        port = netlink.attributes(info.get(links.IFLA_INFO_SLAVE_DATA, b""))
+        return veths.End(
+            *own,
+            master=link_names.get(netlink.number(link, links.IFLA_MASTER), ""),
+            hairpin=port.get(links.IFLA_BRPORT_MODE, b"\0") != b"\0",
+            peer_index=netlink.number(link, links.IFLA_LINK),
+            netnsid=int.from_bytes(link[links.IFLA_LINK_NETNSID], sys.byteorder, signed=True)
+            if links.IFLA_LINK_NETNSID in link
+            else -1,
+        )
+
+    def _entries(self, name: str, link_names: dict[int, str], tunnels: list[int]) -> Iterator[KernelObject]:
+        """Addresses, routes, neighbours and, where there are tunnel ends, their forwarding entries."""
+        connection = self._sockets[name]
+        dumps: list[tuple[int, bytes, Reader]] = [
+            (addresses.RTM_GETADDR, addresses.ADDRESS.pack(0, 0, 0, 0, 0), addresses.read_address),
+            (addresses.RTM_GETROUTE, addresses.ROUTE.pack(*[0] * 9), addresses.read_route),
+            (addresses.RTM_GETNEIGH, addresses.NEIGHBOUR.pack(*[0] * 6), addresses.read_neighbour),
+        ]
+        for kind, header, read in dumps:
+            for body in connection.dump(kind, header):
+                if (item := read(name, body, link_names)) is not None:
+                    yield item
+        if tunnels:
+            header = addresses.NEIGHBOUR.pack(links.AF_BRIDGE, 0, 0, 0, 0, 0)
+            for body in connection.dump(addresses.RTM_GETNEIGH, header):
+                index = addresses.NEIGHBOUR.unpack_from(body)[2]
+                item = addresses.read_forwarding(name, body, link_names) if index in tunnels else None
+                if item is not None:
+                    yield item
+
+    def _ask(self, name: str, requests: list[bytes]) -> list[bytes | None]:
+        return self._sockets[name].ask(requests)
+
+    def _chains(self, ruled: list[tuple[str, Family]]) -> Iterator[IptablesChain]:
+        """The iptables of all namespaces that have some; untouched built-in chains only where the plan lists them."""
+        listed = {
+            (item.netns, item.family, item.table, item.name)
+            for item in self._planned
+            if isinstance(item, IptablesChain)
+        }
+        commands = [processes.Command((iptables.program(family, "save"),), name) for name, family in ruled]
+        for (name, family), done in zip(ruled, processes.run_many(commands, parallel=_PARALLEL_SAVES), strict=True):
+            for chain in iptables.parse_saved(name, family, done):
+                if not iptables.is_untouched(chain) or (name, family, chain.table, chain.name) in listed:
+                    yield chain
+
+
+def _has_tables(name: str, family: Family) -> bool:
+    """Whether the current namespace has a table of the family: where it has none, iptables-save need not be run."""
+    with netlink.Socket(name, _NETLINK_NETFILTER) as connection:
+        header = bytes((_NFPROTO[family], 0, 0, 0))  # struct nfgenmsg
+        kind = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETTABLE
+        return any(body[0] == _NFPROTO[family] for body in connection.dump(kind, header))

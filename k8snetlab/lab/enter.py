@@ -37,8 +37,8 @@ def run_in(
     """Call `function(*args)` inside the lab: its mount, PID, net, ipc and UTS namespaces; return its value.
 
     With `progress`, the function also gets a keyword argument `progress`; each call of it there is made here with the
-    same arguments. `meanwhile` is called here while the work goes on there. Exceptions arrive as they were raised, those
-    that are no LabError with a note of the traceback inside. LabError when the lab has ended or the child was killed.
+    same arguments. `meanwhile` is called here while the work goes on there. Exceptions arrive as they were raised,
+    those that are no LabError with a note of the traceback. LabError when the lab has ended or the child was killed.
     When this process is interrupted or killed, the child is killed too. Fork is used: no other threads, please.
     """
     parent = os.getpid()

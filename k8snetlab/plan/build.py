@@ -55,10 +55,11 @@ class Network(Protocol):
 
 
 class Proxy(Protocol):
-    """What a kube-proxy mode plans on a node."""
+    """What a kube-proxy mode plans on a node: `rules` for iptables, `objects` for all else."""
 
     def sysctls(self, node: Node) -> Iterator[Sysctl]: ...
     def rules(self, node: Node, family: Family, ruleset: Ruleset) -> None: ...
+    def objects(self, node: Node, family: Family) -> Iterator[KernelObject]: ...
 
 
 class NoProxy:
@@ -72,6 +73,9 @@ class NoProxy:
 
     def rules(self, node: Node, family: Family, ruleset: Ruleset) -> None:
         pass
+
+    def objects(self, node: Node, family: Family) -> Iterator[KernelObject]:  # noqa: ARG002
+        return iter(())
 
 
 NETWORKS: Final[dict[str, Callable[[Cluster], Network]]] = {"bridge": BridgeNetwork}
@@ -95,6 +99,7 @@ def build(cluster: Cluster) -> Plan:
             proxy.rules(node, family, ruleset)
             network.rules(family, ruleset)
             objects += ruleset.objects(node.name, family)
+            objects += proxy.objects(node, family)
     objects += _servers(cluster)
     return Plan(tuple(dict.fromkeys(objects)))
 

@@ -16,7 +16,7 @@ from k8snetlab.plan.network.addresses import node_addresses
 from k8snetlab.plan.proxy.portal import Portal, portals
 from k8snetlab.plan.proxy.service_rules import ServiceRules
 from k8snetlab.plan.ruleset import Ruleset
-from k8snetlab.plan.state import Family, IPAddress, Sysctl
+from k8snetlab.plan.state import Family, IPAddress, KernelObject, Sysctl
 
 MASQUERADE_MARK: Final = "0x4000/0x4000"
 LARGE_CLUSTER_ENDPOINTS: Final = 1000  # above this many, rules to endpoints have no comments
@@ -117,6 +117,10 @@ class IptablesProxy:
         for portal in every:
             service_rules.write(portal)
         ruleset.chain("nat", "KUBE-SERVICES").extend(self._node_port_dispatch(node, family))
+
+    def objects(self, node: Node, family: Family) -> Iterator[KernelObject]:  # noqa: ARG002
+        """Everything this mode makes is in `rules` and `sysctls`."""
+        return iter(())
 
     def _node_port_dispatch(self, node: Node, family: Family) -> Iterator[str]:
         """The last rules of KUBE-SERVICES: what is for this node itself may be for a node port."""

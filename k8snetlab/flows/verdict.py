@@ -1,0 +1,59 @@
+"""Hold what the packets did against what was expected of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from k8snetlab.flows.model import Check, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reason` says why it failed; of a check that passed it is a remark, mostly empty."""
+
+    check: Check
+    result: Result
+    passed: bool
+    reason: str
+
+
+def judge(check: Check, result: Result) -> Verdict:
+    """A check passes when outcome, server and source address are all as expected.
+
+    A probe that could not run fails whatever was expected: it says nothing about the network. One answer is judged by
+    itself; asking again (`Check.tries`) is the caller's.
+    """
+    wrong = _wrong_outcome(check, result)
+    if not wrong and result.outcome == "ok":
+        wrong = _wrong_server(check, result) or _wrong_source(check, result)
+    return Verdict(check, result, not wrong, wrong or result.reason)
+
+
+def _wrong_outcome(check: Check, result: Result) -> str:
+    if result.outcome == "error":
+        return result.reason or "the probe could not run"
+    if result.outcome == check.expected:
+        return ""
+    because = f": {result.reason}" if result.reason else ""
+    return f"expected {check.expected}, got {result.outcome}{because}"
+
+
+def _wrong_server(check: Check, result: Result) -> str:
+    """Only the lab's own servers say who they are; a ping or a program of the user's cannot be told apart."""
+    if not check.servers or not result.server or result.server in check.servers:
+        return ""
+    return f"answered by {result.server}, expected {' or '.join(check.servers)}"
+
+
+def _wrong_source(check: Check, result: Result) -> str:
+    if not check.sources or check.flow.protocol == "ICMP":
+        return ""
+    if not result.source:
+        # Somebody asked for this address to be looked at. What is derived may meet programs of the user's.
+        return "the server does not say which address it saw" if check.type == "custom" else ""
+    if ip_address(result.source) in check.sources:
+        return ""
+    expected = " or ".join(str(address) for address in check.sources)
+    whose = f" ({check.source})" if check.source else ""
+    return f"the server saw {result.source}, expected {expected}{whose}"

@@ -1,0 +1,101 @@
+"""judge: when a check passes, and what it says when it does not."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from k8snetlab.flows.model import Check, Flow, FlowProtocol, Outcome, Place, Result, SeenSource
+from k8snetlab.flows.verdict import judge
+
+WEB = ("shop/web-0", "shop/web-1")
+
+
+def check(
+    expected: Outcome = "ok",
+    *,
+    servers: tuple[str, ...] = (),
+    source: SeenSource | None = None,
+    sources: tuple[str, ...] = (),
+    protocol: FlowProtocol = "HTTP",
+    kind: str = "pod-to-clusterip",
+) -> Check:
+    sender, destination = Place(kind="pod", name="shop/api", netns="shop_api"), Place(kind="service", name="shop/web")
+    return Check(
+        type=kind,
+        name="api to web",
+        flow=Flow(sender=sender, destination=destination, address="10.96.0.10", protocol=protocol, port=80),
+        expected=expected,
+        servers=servers,
+        source=source,
+        sources=tuple(ip_address(text) for text in sources),
+    )
+
+
+def ok(server: str = "shop/web-0", source: str = "10.244.1.2") -> Result:
+    return Result(outcome="ok", rtt_ms=0.5, server=server, source=source)
+
+
+@pytest.mark.parametrize(
+    ("check", "result"),
+    [
+        pytest.param(check(), ok(), id="ok"),
+        pytest.param(check(servers=WEB), ok("shop/web-1"), id="one-of-the-servers"),
+        pytest.param(check(source="pod", sources=("10.244.1.2",)), ok(), id="source"),
+        pytest.param(check(source="node", sources=("fd00:0::1",)), ok(source="fd00::1"), id="source-other-spelling"),
+        pytest.param(check("refused"), Result(outcome="refused"), id="refused-as-expected"),
+        pytest.param(check("timeout"), Result(outcome="timeout"), id="timeout-as-expected"),
+        pytest.param(check("refused", servers=WEB), Result(outcome="refused"), id="nobody-answers-a-refused-one"),
+        pytest.param(check(servers=WEB), ok(server=""), id="a-program-of-the-users"),
+        pytest.param(check(sources=("10.0.0.1",)), ok(server="", source=""), id="derived-source-untold"),
+        pytest.param(
+            check(sources=("10.0.0.1",), protocol="ICMP", kind="custom"), ok("", ""), id="ping-tells-no-source"
+        ),
+    ],
+)
+def test_passes(check: Check, result: Result) -> None:
+    verdict = judge(check, result)
+    assert verdict.passed
+    assert (verdict.check, verdict.result, verdict.reason) == (check, result, result.reason)
+
+
+@pytest.mark.parametrize(
+    ("check", "result", "reason"),
+    [
+        pytest.param(check(), Result(outcome="timeout"), "expected ok, got timeout", id="timeout"),
+        pytest.param(
+            check("timeout"),
+            Result(outcome="refused", reason="connection refused"),
+            "expected timeout, got refused: connection refused",
+            id="refused",
+        ),
+        pytest.param(check("refused"), ok(), "expected refused, got ok", id="answered"),
+        pytest.param(
+            check("timeout"), Result(outcome="error", reason="no program ping"), "no program ping", id="could-not-run"
+        ),
+        pytest.param(check("error"), Result(outcome="error"), "the probe could not run", id="error-never-passes"),
+        pytest.param(
+            check(servers=WEB),
+            ok("shop/db"),
+            "answered by shop/db, expected shop/web-0 or shop/web-1",
+            id="wrong-server",
+        ),
+        pytest.param(
+            check(source="pod", sources=("10.244.1.2",)),
+            ok(source="192.168.50.11"),
+            "the server saw 192.168.50.11, expected 10.244.1.2 (pod)",
+            id="wrong-source",
+        ),
+        pytest.param(
+            check(source="pod", sources=("10.244.1.2",), kind="custom"),
+            ok(server="", source=""),
+            "the server does not say which address it saw",
+            id="asked-for-source-untold",
+        ),
+    ],
+)
+def test_fails(check: Check, result: Result, reason: str) -> None:
+    verdict = judge(check, result)
+    assert not verdict.passed
+    assert verdict.reason == reason
