@@ -124,7 +124,7 @@ def _change(
     readiness: dict[str, bool] | None = None,
 ) -> None:
     from k8snetlab.cli.running import change, require
-    from k8snetlab.cli.up import changed_text
+    from k8snetlab.cli.up import changed_text, say_remarks
     from k8snetlab.lab.diff import changes
 
     started = time.perf_counter()
@@ -133,6 +133,7 @@ def _change(
     seconds = round(time.perf_counter() - started, 3)
     changed = changes(drift)
     say(f"lab {name}: {changed_text(changed)} ({seconds:.2f} s)")
+    say_remarks(cluster)
     if output == "json":
         from k8snetlab.cli.up import up_json
 

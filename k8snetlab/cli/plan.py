@@ -9,6 +9,7 @@ import click
 from k8snetlab.cli.inputs import lab_document_name, overrides, read, summary
 from k8snetlab.cli.options import files_option, lab_option, output_option, topology_options
 from k8snetlab.cli.output import data, data_json, say
+from k8snetlab.cli.up import say_remarks
 
 
 @click.command("plan", epilog="Example: k8snetlab plan -f shop.yaml -o shell > build-by-hand.sh")
@@ -38,3 +39,4 @@ def plan_command(files: Sequence[str], lab_name: str | None, output: str, **topo
         for item in plan.objects:
             data(describe(item))
     say(f"lab {name}: {summary(cluster)}; {len(plan.objects)} kernel objects")
+    say_remarks(cluster)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import click
 
 from k8snetlab.cli.inputs import lab_document_name, overrides, read, summary
 from k8snetlab.cli.options import files_option, lab_option, output_option, topology_options
-from k8snetlab.cli.output import data_json, say
+from k8snetlab.cli.output import colour, data_json, say
 
 if TYPE_CHECKING:
     from k8snetlab.cluster.model import Cluster
@@ -37,6 +38,7 @@ def up_command(files: Sequence[str], lab_name: str | None, output: str, **topolo
     say(f"lab {name}: {summary(cluster)}")
     changed = changes(drift)
     say(f"{changed_text(changed)} ({seconds:.2f} s)")
+    say_remarks(cluster)
     if output == "json":
         data_json(up_json(name, cluster, changed, seconds))
 
@@ -45,6 +47,15 @@ def changed_text(changed: dict[str, int]) -> str:
     words = {"created": "made", "deleted": "removed", "updated": "changed"}
     parts = [f"{number} {words[key]}" for key, number in changed.items() if number]
     return f"kernel objects: {', '.join(parts)}" if parts else "nothing to change"
+
+
+def say_remarks(cluster: Cluster) -> None:
+    """What the lab does not do, loudly, every time."""
+    from k8snetlab.cluster.remarks import remarks
+    from k8snetlab.report.text import warning
+
+    for remark in remarks(cluster):
+        say(warning(remark, colour=colour(sys.stderr)))
 
 
 def up_json(name: str, cluster: Cluster, changed: dict[str, int], seconds: float) -> dict[str, object]:

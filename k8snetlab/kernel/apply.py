@@ -159,17 +159,22 @@ def _update(session: Session, old: Link, new: Link) -> None:
     """Change a link in place: what differs, and of a pair each end in its own namespace."""
     near = b""
     if (old.mac, old.mtu) != (new.mac, new.mtu):
-        near += links.change(new.index, mac=new.mac, mtu=new.mtu)
+        near += links.change(new.index, mac=_new_mac(old.mac, new.mac), mtu=new.mtu)
     if isinstance(old, Veth) and isinstance(new, Veth):
         if old.master != new.master:
             near += links.change(new.index, master=session.index(new.netns, new.master) if new.master else 0)
         if new.master and (old.hairpin, old.master) != (new.hairpin, new.master):  # a new port starts without it
             near += links.hairpin(new.index, new.hairpin)
         if (old.peer_mac, old.peer_mtu) != (new.peer_mac, new.peer_mtu):
-            far = links.change(new.peer_index, mac=new.peer_mac, mtu=new.peer_mtu)
+            far = links.change(new.peer_index, mac=_new_mac(old.peer_mac, new.peer_mac), mtu=new.peer_mtu)
             session.send("change", new.peer_netns, [(new, far)])
     if near:
         session.send("change", new.netns, [(new, near)])
+
+
+def _new_mac(old: str, new: str) -> str:
+    """Empty when it stays: even the same address, when set, makes the kernel forget all neighbours of the link."""
+    return new if new != old else ""
 
 
 def _entry(session: Session, entry: Entry, *, delete: bool = False) -> bytes:

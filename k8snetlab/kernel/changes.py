@@ -7,7 +7,7 @@ neighbours, its ports) must come back although nobody changed it. For that the w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -132,7 +132,8 @@ def _restore(todo: Changes, missing: set[KernelObject], planned: Sequence[Kernel
     dead = {end for link in todo.unlinked for end in ends(link)}
     stirred = {netns for netns, entries in todo.taken.items() if any(isinstance(e, Address) for e in entries)}
     stirred |= {netns for netns, _ in dead}
-    if not stirred:
+    forgetful = {end for old, new in todo.updated for end in _new_macs(old, new)}
+    if not stirred and not forgetful:
         return
     for item in planned:
         if item in missing:
@@ -145,12 +146,20 @@ def _restore(todo: Changes, missing: set[KernelObject], planned: Sequence[Kernel
                 todo.updated.append((replace(item, master="", hairpin=False), item))
             case Address() | Route() if item.netns in stirred:
                 todo.restored[item.netns].append(item)
-            case Neighbour() | FdbEntry() if (item.netns, item.link) in dead:
+            case Neighbour() | FdbEntry() if (item.netns, item.link) in dead | forgetful:
                 todo.restored[item.netns].append(item)
             case Sysctl() if (item.netns, of_link(item.key)) in dead:
                 todo.late[item.netns].append(item)
             case _:
                 pass
+
+
+def _new_macs(old: Link, new: Link) -> Iterator[End]:
+    """The ends whose MAC changes: with it the kernel forgets even permanent neighbours (neigh_changeaddr)."""
+    if old.mac != new.mac:
+        yield new.netns, new.name
+    if isinstance(old, Veth) and isinstance(new, Veth) and old.peer_mac != new.peer_mac:
+        yield new.peer_netns, new.peer_name
 
 
 def _same_but_for_details(old: Link, new: Link) -> bool:

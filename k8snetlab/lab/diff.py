@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
-from k8snetlab.plan.state import Drift, IptablesChain, KernelObject, Netns, Plan
+from k8snetlab.plan.state import Drift, IptablesChain, KernelObject, Netns, NftChain, Plan
 
 # What tells an object from others of its class and namespace, so that one with another value is the same one changed.
 _IDENTITY: Mapping[str, tuple[str, ...]] = {
@@ -19,6 +19,10 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "FdbEntry": ("netns", "link", "mac", "destination"),
     "Sysctl": ("netns", "key"),
     "IptablesChain": ("netns", "family", "table", "name"),
+    "NftTable": ("netns", "family", "name"),
+    "NftSet": ("netns", "family", "table", "name"),
+    "NftChain": ("netns", "family", "table", "name"),
+    "NftElement": ("netns", "family", "table", "set", "key"),
     "PodServer": ("netns", "pod"),
     "Process": ("name",),
 }
@@ -64,9 +68,17 @@ def _details(missing: tuple[KernelObject, ...], extra: tuple[KernelObject, ...])
 
 def _change(planned: KernelObject, there: KernelObject) -> str:
     if isinstance(planned, IptablesChain) and isinstance(there, IptablesChain):
-        lacking = [f"lacks: {rule}" for rule in planned.rules if rule not in there.rules]
-        surplus = [f"has: {rule}" for rule in there.rules if rule not in planned.rules]
         policy = [f"policy {there.policy}, planned {planned.policy}"] if planned.policy != there.policy else []
-        return "; ".join([*policy, *lacking, *surplus]) or "the rules are in another order"
+        rules = _rules(planned.rules, there.rules)
+        return "; ".join([*policy, rules] if rules else policy)
+    if isinstance(planned, NftChain) and isinstance(there, NftChain) and planned.hook == there.hook:
+        return _rules(planned.rules, there.rules) or f"comment {there.comment!r}, planned {planned.comment!r}"
     names = [field.name for field in fields(planned) if getattr(planned, field.name) != getattr(there, field.name)]
     return "; ".join(f"{name} {getattr(there, name)}, planned {getattr(planned, name)}" for name in names)
+
+
+def _rules(planned: tuple[str, ...], there: tuple[str, ...]) -> str:
+    """What differs between the rules of a chain; empty when nothing does."""
+    lacking = [f"lacks: {rule}" for rule in planned if rule not in there]
+    surplus = [f"has: {rule}" for rule in there if rule not in planned]
+    return "; ".join([*lacking, *surplus]) or ("the rules are in another order" if planned != there else "")

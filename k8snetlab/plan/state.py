@@ -139,6 +139,66 @@ class IptablesChain:
 
 
 @dataclass(frozen=True, slots=True)
+class NftTable:
+    """A table of nftables, of family `ip` or `ip6`, with everything in it. `comment` may be empty, here and below."""
+
+    netns: str
+    family: Family
+    name: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NftSet:
+    """A named set or, with `kind` map, a map; its elements are objects of their own (`NftElement`).
+
+    `type` is the line that says what it holds, as `nft list` prints it: `type ipv4_addr . inet_service : verdict` or
+    `typeof …`. A set with the flag `dynamic` is filled by packets: its elements are no part of any plan. `timeout` is
+    in seconds, 0 for none.
+    """
+
+    netns: str
+    family: Family
+    table: str
+    name: str
+    kind: Literal["set", "map"]
+    type: str
+    flags: str = ""
+    timeout: int = 0
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NftChain:
+    """A chain with all its rules, in order, each in exactly the form `nft --numeric-priority list` prints it.
+
+    `hook` is the line `type … hook … priority …; policy …;` of a base chain, empty for a regular one.
+    """
+
+    netns: str
+    family: Family
+    table: str
+    name: str
+    rules: tuple[str, ...]
+    hook: str = ""
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NftElement:
+    """One element of a named set, or of a map when there is a `value`; both as nft prints them: `10.0.0.1 . tcp . 80`,
+    `goto chain`."""
+
+    netns: str
+    family: Family
+    table: str
+    set: str
+    key: str
+    value: str = ""
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PodServer:
     """What the lab's one server process listens on in one namespace, in a pod's name.
 
@@ -177,6 +237,10 @@ KernelObject = (
     | FdbEntry
     | Sysctl
     | IptablesChain
+    | NftTable
+    | NftSet
+    | NftChain
+    | NftElement
     | PodServer
     | Process
 )

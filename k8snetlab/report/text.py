@@ -82,8 +82,9 @@ def _seen(check: Check, result: Result) -> str:
     """The client address that the server saw, and whose it is when that is as expected."""
     if not result.source:
         return "-"
-    right = any(str(address) == result.source for address in check.sources)
-    return f"{result.source} ({check.source})" if right and check.source else result.source
+    own = {"pod": check.sources[:1], "client": check.sources[:1], "node": check.sources}
+    right = check.source is not None and any(str(address) == result.source for address in own[check.source])
+    return f"{result.source} ({check.source})" if right else result.source
 
 
 def _result_line(result: Result) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from k8snetlab.workloads.loop import Loop, Stream
-from k8snetlab.workloads.netexec import Identity, Request, endpoint, respond
+from k8snetlab.workloads.netexec import HEX_DIGITS, Identity, Request, endpoint, respond
 
 HEAD_LIMIT = 64 * 1024
 LINE_LIMIT = 4096
@@ -98,7 +98,7 @@ class Conversation(Stream):
                 self._answer()
             return True
         size = line.partition(b";")[0].strip()
-        if not size or len(size) > 15 or size.strip(b"0123456789abcdefABCDEF"):
+        if not size or len(size) > 15 or size.strip(HEX_DIGITS):
             return self._refuse(400)
         self.left = int(size, 16) + 2  # the CRLF after the data
         self.step = READ_TRAILER if self.left == 2 else SKIP_BODY

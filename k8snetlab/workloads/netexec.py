@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 BIG_LIMIT = 64 * 1024 * 1024
 # netexec can run commands, dial, take uploads and exit on request; a stand-in for somebody's pod must not.
 FORBIDDEN = {"/shell", "/dial", "/upload", "/exit"}
+HEX_DIGITS = b"0123456789abcdefABCDEF"
 REDIRECTS = ("301", "302", "303", "307", "308")
 
 
@@ -26,11 +27,13 @@ def endpoint(address: tuple[Any, ...]) -> str:
 
 def unquote(text: str) -> str:
     """Percent-decoding of a query value, as UTF-8; what is not valid is left as it is."""
-    raw = bytearray()
-    for number, part in enumerate(text.replace("+", " ").encode("latin-1").split(b"%")):
-        try:
-            raw += part if number == 0 else bytes.fromhex(part[:2].decode("ascii")) + part[2:]
-        except ValueError:
+    first, *parts = text.replace("+", " ").encode("latin-1").split(b"%")
+    raw = bytearray(first)
+    for part in parts:
+        digits = part[:2]
+        if len(digits) == 2 and not digits.strip(HEX_DIGITS):
+            raw += bytes.fromhex(digits.decode("ascii")) + part[2:]
+        else:
             raw += b"%" + part
     return raw.decode("utf-8", "replace")
 

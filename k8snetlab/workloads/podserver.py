@@ -51,7 +51,16 @@ class Pods:
         self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FDS
 
     def set(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Make these pods listen on exactly what is said; a listener that is there already stays as it is."""
+        """Make these pods listen on exactly what is said; a listener that is there already stays as it is.
+
+        What is no longer wanted closes first in all of them: a port can pass from one pod of a node to another. Raises
+        ValueError, before anything is changed, for an entry that makes no sense.
+        """
+        wanted = [[_listener(*each) for each in entry["listeners"]] for entry in entries]
+        for entry, listeners in zip(entries, wanted, strict=True):
+            server = self.servers.get((_file_name(entry["netns"]), entry["pod"]))
+            for gone in [each for each in server.open if each not in listeners] if server else ():
+                server.close(self.loop, gone)
         errors: list[dict[str, Any]] = []
         try:
             for entry in entries:
@@ -69,8 +78,6 @@ class Pods:
             return [_error(netns, pod, listener, problem) for listener in wanted]
         try:
             server = self._server(netns, pod, os.fstat(fd).st_ino, Identity(pod, entry["node"], entry["hostname"]))
-            for listener in [listener for listener in server.open if listener not in wanted]:
-                server.close(self.loop, listener)
             missing = [listener for listener in wanted if listener not in server.open]
             if missing:
                 setns(fd)
@@ -156,7 +163,7 @@ class Control(Stream):
                 return {"servers": self.pods.list()}
             self.pods.remove(request.get("remove", []))
             return {"errors": self.pods.set(request.get("set", []))}
-        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             return {"errors": [], "refused": repr(problem)}
 
 
@@ -177,6 +184,18 @@ class ControlAcceptor(Handler):
         except OSError:
             return
         Control(self.loop, sock, self.pods)
+
+
+def _listener(protocol: str, port: int) -> Listener:
+    if protocol not in ("TCP", "UDP", "SCTP") or type(port) is not int or not 0 < port < 65536:
+        raise ValueError(f"no such listener: {protocol!r} {port!r}")
+    return protocol, port
+
+
+def _file_name(netns: str) -> str:
+    if not netns or "/" in netns or "\0" in netns:
+        raise ValueError(f"no name of a namespace: {netns!r}")
+    return netns
 
 
 def _error(netns: str, pod: str, listener: Listener, problem: OSError) -> dict[str, Any]:

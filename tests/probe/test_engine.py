@@ -21,9 +21,12 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(writer)
 
 
+NOTHING: tuple[Waiting, ...] = ()  # to wait for
+
+
 def instant(reason: str) -> Attempt:
+    yield from NOTHING
     return Result(outcome="ok", reason=reason)
-    yield Waiting(0, 0.0)  # which makes it a generator
 
 
 def waiting(log: list[str], name: str, seconds: float) -> Attempt:
@@ -76,12 +79,12 @@ def test_not_more_at_a_time_than_asked() -> None:
 
 def test_errors_are_results() -> None:
     def refused() -> Attempt:
+        yield from NOTHING
         raise KernelError("open network namespace", subject="x", reason="no such file")
-        yield Waiting(0, 0.0)
 
     def failing() -> Attempt:
+        yield from NOTHING
         raise OSError(24, "Too many open files")
-        yield Waiting(0, 0.0)
 
     ended = dict(drive([refused(), failing(), instant("fine")], 1))
     assert ended[0] == Result(outcome="error", reason="open network namespace x: no such file")
@@ -91,8 +94,8 @@ def test_errors_are_results() -> None:
 
 def test_a_bug_ends_all_and_lets_go_of_everything() -> None:
     def bug() -> Attempt:
+        yield from NOTHING
         raise ZeroDivisionError
-        yield Waiting(0, 0.0)
 
     log: list[str] = []
     with pytest.raises(ZeroDivisionError):

@@ -166,7 +166,7 @@ def test_a_body_that_contradicts_itself_is_refused(lines: str) -> None:
 
 @pytest.mark.parametrize("head", ["GET /", "GET  / HTTP/1.1", "GET / HTTP/1.1\nnocolon", "GET / HTTP/1.1\nHost : x", ""])
 def test_what_is_no_request(head: str) -> None:
-    with pytest.raises(ValueError, match=r"^(.*)$"):
+    with pytest.raises(ValueError, match="."):
         Request(head)
 
 

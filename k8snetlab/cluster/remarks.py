@@ -1,0 +1,56 @@
+"""What a user should know about a cluster before trusting it: what is not enforced or served, and likely mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from k8snetlab.cluster.model import Cluster, Service
+from k8snetlab.manifests.api import core
+
+
+def remarks(cluster: Cluster) -> tuple[str, ...]:
+    """One line each, the gravest first. A policy that is accepted and not enforced must never pass in silence."""
+    return (*_not_enforced(cluster), *_not_served(cluster), *_empty_services(cluster))
+
+
+def _not_enforced(cluster: Cluster) -> Iterator[str]:
+    if cluster.network_policies:
+        yield (
+            f"{_count(len(cluster.network_policies), 'NetworkPolicy', 'NetworkPolicies')} NOT enforced: "
+            f"network {cluster.config.network} has no policy engine here, all traffic is allowed"
+        )
+
+
+def _not_served(cluster: Cluster) -> Iterator[str]:
+    if cluster.ingresses:
+        yield f"{_count(len(cluster.ingresses), 'Ingress', 'Ingresses')} not served: there is no ingress controller"
+    outside = [service for service in cluster.services if service.load_balancer_ips or service.external_ips]
+    if outside:
+        yield (
+            f"load balancer and external addresses of {', '.join(service.key for service in outside[:5])} are reached by "
+            "pods and nodes only: nobody announces them to the outside yet"
+        )
+    host_ports = [pod for pod in cluster.pods if not pod.host_network and _has_host_port(pod.containers)]
+    if host_ports:
+        some = ", ".join(pod.key for pod in host_ports[:5])
+        yield f"hostPort not opened on the node: {some}{' and others' if len(host_ports) > 5 else ''}"
+
+
+def _empty_services(cluster: Cluster) -> Iterator[str]:
+    for service in cluster.services:
+        if service.spec.selector and service.spec.type != "ExternalName" and not _selects(cluster, service):
+            where = f" ({service.source})" if service.source else ""
+            yield f"Service {service.key} selects no pod{where}"
+
+
+def _selects(cluster: Cluster, service: Service) -> bool:
+    wanted = (service.spec.selector or {}).items()
+    return any(pod.namespace == service.namespace and wanted <= pod.labels.items() for pod in cluster.pods)
+
+
+def _has_host_port(containers: tuple[core.Container, ...]) -> bool:
+    return any(port.host_port for container in containers for port in container.ports)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"1 {one} is" if number == 1 else f"{number} {many} are"
