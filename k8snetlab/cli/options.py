@@ -46,12 +46,13 @@ def output_option(*choices: str) -> Decorator[Any]:
 
 def topology_options(command: Any) -> Any:
     """What a Lab document says, said on the command line: it wins over the document."""
-    for option in (
+    options = (
         click.option("--nodes", type=click.IntRange(1, 250), help="Number of nodes."),
         click.option("--network", type=click.Choice(get_args(lab_api.NetworkName)), help="Pod network."),
         click.option("--backend", type=click.Choice(get_args(lab_api.Backend)), help="How nodes are joined."),
         click.option("--proxy-mode", type=click.Choice(get_args(lab_api.ProxyMode)), help="kube-proxy mode."),
         click.option("--ip-family", type=click.Choice(get_args(lab_api.IPFamily)), help="IP family of the cluster."),
-    ):
+    )
+    for option in reversed(options):  # click lists the last applied first
         command = option(command)
     return command

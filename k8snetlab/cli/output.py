@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from k8snetlab.errors import LabError
+from k8snetlab.errors import LabError, ManifestError
 
 
 def colour(stream: Any = None) -> bool:
@@ -43,10 +43,15 @@ def data_yaml(value: object) -> None:
 
 
 def fail(error: LabError) -> None:
-    """Show an error: what is wrong and, where there is one, the fix."""
-    red = colour(sys.stderr)
-    for line in str(error).splitlines():
-        say(click.style("error: ", fg="red") + line if red else f"error: {line}")
+    """Show an error: what is wrong and, where there is one, the fix. Problems of manifests begin with file:line."""
+    lines = str(error).splitlines()
+    if isinstance(error, ManifestError):
+        for line in lines:
+            say(line)
+        count = len(error.problems)
+        lines = [f"{count} problem{'' if count == 1 else 's'} in the manifests; nothing was changed"]
+    for line in lines:
+        say(f"{click.style('error:', fg='red') if colour(sys.stderr) else 'error:'} {line}")
     if error.hint:
         say(f"hint: {error.hint}")
 

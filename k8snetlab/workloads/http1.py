@@ -40,7 +40,13 @@ class Conversation(Stream):
         return self._read_line()
 
     def _read_head(self) -> bool:
+        if self.request is not None and self.buffer.startswith((b"\r\n", b"\n")):
+            # Old clients end a body with one more line end than they have counted (RFC 9112, 2.2).
+            del self.buffer[: self.buffer.index(b"\n") + 1]
+            return True
         start = bytes(self.buffer[:8])
+        if start == b"\r" and self.request is not None:
+            return False
         if not start:
             return False
         incomplete = self.eof and b"\n" not in self.buffer

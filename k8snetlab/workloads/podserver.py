@@ -58,9 +58,9 @@ class Pods:
         """
         wanted = [[_listener(*each) for each in entry["listeners"]] for entry in entries]
         for entry, listeners in zip(entries, wanted, strict=True):
-            server = self.servers.get((_file_name(entry["netns"]), entry["pod"]))
-            for gone in [each for each in server.open if each not in listeners] if server else ():
-                server.close(self.loop, gone)
+            if server := self.servers.get((_file_name(entry["netns"]), entry["pod"])):
+                for gone in [each for each in server.open if each not in listeners]:
+                    server.close(self.loop, gone)
         errors: list[dict[str, Any]] = []
         try:
             for entry in entries:
