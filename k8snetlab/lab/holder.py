@@ -95,17 +95,20 @@ def stop(holder: Holder) -> None:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             # Readable when every process of the PID namespace is gone: its init is the last one to die.
             _wait(pidfd, STOP_SECONDS, f"the process of lab {holder.lab} ({holder.pid})")
-    sweep_lab(holder.lab)
+    # Not by way of the holder file: the janitor may have removed that already, and still be at work on the rest.
+    _clean_up_after(holder)
 
 
 def sweep_lab(lab: str) -> None:
-    """Remove what a dead holder left on the host; does nothing to a living lab. The caller owns the lab's lock.
-
-    Its janitor, if still there, is let finish first, so that it cannot touch what a new lab of that name makes.
-    """
+    """Remove what a dead holder left on the host; does nothing to a living lab. The caller owns the lab's lock."""
     holder = read_holder(lab)
-    if holder is None or find(lab) is not None:
-        return
+    if holder is not None and find(lab) is None:
+        _clean_up_after(holder)
+
+
+def _clean_up_after(holder: Holder) -> None:
+    """Let the janitor finish, so that it cannot touch what a new lab of that name makes; then do what it has not done."""
+    lab = holder.lab
     with open_process(holder.janitor, holder.janitor_start) as pidfd:
         if pidfd is not None and not _readable(pidfd, 2.0):
             with suppress(ProcessLookupError):

@@ -16,6 +16,7 @@ from k8snetlab.errors import UsageError
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
 from k8snetlab.plan.network.bridge import BridgeNetwork
 from k8snetlab.plan.proxy.iptables import IptablesProxy
+from k8snetlab.plan.proxy.nftables import NftablesProxy
 from k8snetlab.plan.ruleset import Ruleset
 from k8snetlab.plan.state import (
     Address,
@@ -79,7 +80,11 @@ class NoProxy:
 
 
 NETWORKS: Final[dict[str, Callable[[Cluster], Network]]] = {"bridge": BridgeNetwork}
-PROXIES: Final[dict[str, Callable[[Cluster], Proxy]]] = {"iptables": IptablesProxy, "none": NoProxy}
+PROXIES: Final[dict[str, Callable[[Cluster], Proxy]]] = {
+    "iptables": IptablesProxy,
+    "nftables": NftablesProxy,
+    "none": NoProxy,
+}
 
 
 def build(cluster: Cluster) -> Plan:

@@ -12,7 +12,22 @@ import pytest
 
 pytestmark = pytest.mark.root
 
-GOOD: dict[str, Any] = {"netns": "node1", "pod": "shop/api", "node": "node1", "hostname": "api", "listeners": [["TCP", 80]]}
+GOOD: dict[str, Any] = {
+    "netns": "node1",
+    "pod": "shop/api",
+    "node": "node1",
+    "hostname": "api",
+    "listeners": [["TCP", 80]],
+}
+WRONG: dict[str, dict[str, Any]] = {
+    "port-too-high": {"listeners": [["TCP", 65536]]},
+    "port-zero": {"listeners": [["TCP", 0]]},
+    "port-is-text": {"listeners": [["TCP", "80"]]},
+    "protocol-unknown": {"listeners": [["ICMP", 80]]},
+    "namespace-is-a-path": {"netns": "../node1"},
+    "namespace-with-nul": {"netns": "node1\0"},
+    "namespace-empty": {"netns": ""},
+}
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["as-listed", "reversed"])
@@ -36,18 +51,7 @@ def test_two_pods_of_a_node_can_swap_their_ports(
         pytest.param(b"[" * 100_000, id="too-deep"),
         pytest.param(b'{"set": 1}', id="set-is-no-list"),
         pytest.param(b'{"remove": [1]}', id="remove-is-no-pair"),
-        *(
-            pytest.param(json.dumps({"set": [GOOD | wrong]}).encode(), id=name)
-            for name, wrong in {
-                "port-too-high": {"listeners": [["TCP", 65536]]},
-                "port-zero": {"listeners": [["TCP", 0]]},
-                "port-is-text": {"listeners": [["TCP", "80"]]},
-                "protocol-unknown": {"listeners": [["ICMP", 80]]},
-                "namespace-is-a-path": {"netns": "../node1"},
-                "namespace-with-nul": {"netns": "node1\0"},
-                "namespace-empty": {"netns": ""},
-            }.items()
-        ),
+        *(pytest.param(json.dumps({"set": [{**GOOD, **wrong}]}).encode(), id=name) for name, wrong in WRONG.items()),
     ],
 )
 def test_a_line_that_makes_no_sense_is_refused_and_changes_nothing(namespaces: Any, server: Any, line: bytes) -> None:

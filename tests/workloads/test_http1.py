@@ -94,7 +94,9 @@ def test_head_is_the_header_alone(talk: Talk, split: Any) -> None:
     [
         pytest.param(b"Content-Length: 5\r\n\r\nhello", id="length"),
         pytest.param(b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", id="chunked"),
-        pytest.param(b'Transfer-Encoding: chunked\r\n\r\nA;x="y"\r\n0123456789\r\n0\r\nX: y\r\n\r\n', id="extension, trailer"),
+        pytest.param(
+            b'Transfer-Encoding: chunked\r\n\r\nA;x="y"\r\n0123456789\r\n0\r\nX: y\r\n\r\n', id="extension, trailer"
+        ),
         pytest.param(b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="no chunk"),
         pytest.param(b"Content-Length: 25\r\n\r\nGET /shell HTTP/1.1\r\n\r\nxx", id="a request in the body"),
         pytest.param(b"Content-Length: 300000\r\n\r\n" + b"x" * 300_000, id="large"),
@@ -136,7 +138,9 @@ def test_big_answer_to_a_half_closed_client(talk: Talk, split: Any) -> None:
         pytest.param(b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400, id="no header field"),
         pytest.param(b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, id="negative length"),
         pytest.param(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, id="chunk size"),
-        pytest.param(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 5000, 400, id="endless chunk size"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 5000, 400, id="endless chunk size"
+        ),
     ],
 )
 def test_refused_and_closed(talk: Talk, split: Any, sent: bytes, status: int) -> None:
@@ -184,9 +188,9 @@ def test_requests_that_are_never_read_do_not_fill_the_memory(web: Any, server: A
     sock = web.connect("pod")
     sock.settimeout(0.5)
     before = rss(server)
+    requests = b"GET /big?bytes=1000000 HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000_000  # 45 MB, for 1 TB of answers
     with pytest.raises(TimeoutError):
-        for _ in range(1000):  # 43 MB of requests for 45 GB of answers
-            sock.sendall(b"GET /big?bytes=1000000 HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        sock.sendall(requests)
     assert rss(server) - before < 4 << 20
 
 
@@ -206,11 +210,20 @@ def test_a_reset_costs_nothing(web: Any, server: Any, split: Any) -> None:
     sock.sendall(CLOSE)
     assert [answer.body for answer in split(read_all(sock))] == [b"api"]
     sock.close()
-    server.ask({"list": True})  # comes after the closes in the server's queue
-    assert server.descriptors() <= before + 1
+    assert server.descriptors() == before
 
 
-WORDS = [b"GET ", b"POST ", b"/", b" HTTP/1.1", b"\r\n", b"\n", b"Content-Length: 3", b"Transfer-Encoding: chunked", b"3\r\n"]
+WORDS = [
+    b"GET ",
+    b"POST ",
+    b"/",
+    b" HTTP/1.1",
+    b"\r\n",
+    b"\n",
+    b"Content-Length: 3",
+    b"Transfer-Encoding: chunked",
+    b"3\r\n",
+]
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -164,9 +164,11 @@ def test_a_body_that_contradicts_itself_is_refused(lines: str) -> None:
         request.body()
 
 
-@pytest.mark.parametrize("head", ["GET /", "GET  / HTTP/1.1", "GET / HTTP/1.1\nnocolon", "GET / HTTP/1.1\nHost : x", ""])
+@pytest.mark.parametrize(
+    "head", ["GET /", "GET  / HTTP/1.1", "GET / HTTP/1.1\nnocolon", "GET / HTTP/1.1\nHost : x", ""]
+)
 def test_what_is_no_request(head: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Request(head)
 
 

@@ -17,29 +17,33 @@ from typing import Any
 
 import pytest
 
+from k8snetlab.kernel import control
 from k8snetlab.workloads import podserver
 
 pytestmark = pytest.mark.root
 
 Entry = Callable[..., dict[str, Any]]
 CLOSE = b"GET /hostname HTTP/1.1\r\nConnection: close\r\n\r\n"
-NOTHING_WRONG = {"errors": []}
+NOTHING_WRONG: dict[str, Any] = {"errors": []}
 
 
 def hostname(namespaces: Any, netns: str, port: int = 80) -> bytes:
     """What the pod that listens there is called."""
-    sock = namespaces.connect(netns, port)
-    sock.sendall(CLOSE)
     found = b""
-    while data := sock.recv(65536):
-        found += data
+    with namespaces.connect(netns, port) as sock:
+        sock.sendall(CLOSE)
+        while data := sock.recv(65536):
+            found += data
     return found.rpartition(b"\r\n\r\n")[2]
 
 
 def test_listens_on_what_it_is_told(namespaces: Any, server: Any, entry: Entry) -> None:
     namespaces.add("a")
     namespaces.add("b")
-    wanted = [entry("a", [("TCP", 80), ("UDP", 53), ("TCP", 53)], pod="shop/a"), entry("b", [("TCP", 80)], pod="shop/b")]
+    wanted = [
+        entry("a", [("TCP", 80), ("UDP", 53), ("TCP", 53)], pod="shop/a"),
+        entry("b", [("TCP", 80)], pod="shop/b"),
+    ]
     assert server.set(*wanted) == NOTHING_WRONG
     assert server.ask({"list": True}) == {"servers": json.loads(json.dumps(wanted))}
     assert (hostname(namespaces, "a"), hostname(namespaces, "a", 53), hostname(namespaces, "b")) == (b"a", b"a", b"b")
@@ -103,13 +107,13 @@ def test_an_error_stops_nobody_else(namespaces: Any, server: Any, entry: Entry) 
         entry("node1", [("TCP", 80)], pod="shop/a"),
         entry("node1", [("TCP", 80), ("UDP", 80)], pod="shop/b"),
         entry("nowhere", [("TCP", 80)], pod="shop/c"),
-        entry("z", [("TCP", 70000), ("ICMP", 1), ("TCP", 80)], pod="shop/d"),
+        entry("z", [("TCP", 80)], pod="shop/d"),
     )
-    assert [(each["netns"], each["pod"], each["protocol"], each["port"], each["error"]) for each in answer["errors"]] == [
+    assert [
+        (each["netns"], each["pod"], each["protocol"], each["port"], each["error"]) for each in answer["errors"]
+    ] == [
         ("node1", "shop/b", "TCP", 80, "EADDRINUSE"),
         ("nowhere", "shop/c", "TCP", 80, "ENOENT"),
-        ("z", "shop/d", "TCP", 70000, "EINVAL"),
-        ("z", "shop/d", "ICMP", 1, "EPROTONOSUPPORT"),
     ]
     assert server.listening() == {
         ("node1", "shop/a"): [("TCP", 80)],
@@ -125,10 +129,7 @@ def test_sctp_where_the_kernel_has_it(namespaces: Any, server: Any, entry: Entry
         assert [(each["protocol"], each["error"]) for each in errors] == [("SCTP", "EPROTONOSUPPORT")]
         assert server.listening() == {("a", "shop/api"): [("TCP", 80)]}
         return
-    client = namespaces.socket("a", socket.SOCK_STREAM)
-    client.close()
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132):
-        assert server.listening() == {("a", "shop/api"): [("SCTP", 80), ("TCP", 80)]}
+    assert server.listening() == {("a", "shop/api"): [("SCTP", 80), ("TCP", 80)]}
 
 
 def test_a_namespace_made_anew(namespaces: Any, server: Any, entry: Entry) -> None:
@@ -156,14 +157,26 @@ def test_a_namespace_made_anew(namespaces: Any, server: Any, entry: Entry) -> No
         pytest.param(b"\xff\xfe", id="no UTF-8"),
         pytest.param(b'{"set": 7}', id="set of a number"),
         pytest.param(b'{"set": [{"netns": "a"}]}', id="keys missing"),
-        pytest.param(b'{"set": [{"netns": "a", "pod": "p", "node": "n", "hostname": "h", "listeners": [[]]}]}', id="pair"),
         pytest.param(
-            b'{"set": [{"netns": "a", "pod": "p", "node": "n", "hostname": "h", "listeners": [["TCP", "80"]]}]}', id="port"
+            b'{"set": [{"netns": "a", "pod": "p", "node": "n", "hostname": "h", "listeners": [[]]}]}', id="pair"
         ),
         pytest.param(
-            b'{"set": [{"netns": "\\u0000", "pod": "p", "node": "n", "hostname": "h", "listeners": [["TCP", 1]]}]}', id="NUL"
+            b'{"set": [{"netns": "a", "pod": "p", "node": "n", "hostname": "h", "listeners": [["TCP", "80"]]}]}',
+            id="port",
+        ),
+        pytest.param(
+            b'{"set": [{"netns": "\\u0000", "pod": "p", "node": "n", "hostname": "h", "listeners": [["TCP", 1]]}]}',
+            id="NUL",
         ),
         pytest.param(b'{"remove": [["a"]]}', id="remove of less than a key"),
+        pytest.param(
+            b'{"set": [{"netns": "a", "pod": "p", "node": "n", "hostname": "h", "listeners": [["TCP", 70000]]}]}',
+            id="70000",
+        ),
+        pytest.param(
+            b'{"set": [{"netns": "a", "pod": "p", "node": "n", "hostname": "h", "listeners": [["ICMP", 1]]}]}',
+            id="ICMP",
+        ),
     ],
 )
 def test_a_request_that_is_none_is_refused(namespaces: Any, server: Any, entry: Entry, line: bytes) -> None:
@@ -193,22 +206,25 @@ def test_its_own_namespace_is_never_listened_in(namespaces: Any, server: Any, en
 def test_a_datagram_is_answered_from_the_address_it_came_to(web: Any, address: str) -> None:
     """The client's own address is one of the namespace, so by route the answer would leave from that one."""
     six = ":" in address
-    client = web.socket("pod", socket.SOCK_DGRAM, socket.AF_INET6 if six else socket.AF_INET)
+    client = web.socket_in("pod", socket.SOCK_DGRAM, socket.AF_INET6 if six else socket.AF_INET)
     client.bind(("fd00::2" if six else "10.1.0.9", 0))
-    for payload, expected in ((b"hostname", b"api"), (b"echo x", b"x"), (b"clientip", None), (b"who", None)):
+    own = client.getsockname()
+    shown = "[{}]:{}" if six else "{}:{}"
+
+    def ask(payload: bytes) -> bytes:
         client.sendto(payload, (address, 80))
         answer, source = client.recvfrom(65536)
         assert source[:2] == (address, 80)
-        if expected is not None:
-            assert answer == expected
-    about = json.loads(answer)
-    own = client.getsockname()
-    shown = "[{}]:{}" if six else "{}:{}"
+        return answer
+
+    assert (ask(b"hostname"), ask(b"echo x")) == (b"api", b"x")
+    assert ask(b"clientip").decode() == shown.format(own[0], own[1])
+    about = json.loads(ask(b"who"))
     assert (about["server"], about["client"]) == (shown.format(address, 80), shown.format(own[0], own[1]))
 
 
 def test_odd_datagrams_do_not_stop_it(web: Any) -> None:
-    client = web.socket("pod", socket.SOCK_DGRAM)
+    client = web.socket_in("pod", socket.SOCK_DGRAM)
     client.connect(("10.1.0.1", 80))
     for payload in (b"", b"\xff" * 60_000, b"echo " + b"x" * 60_000):
         client.send(payload)
@@ -265,7 +281,18 @@ def test_imports_little() -> None:
     show = "import sys; sys.path.insert(0, sys.argv[1]); import k8snetlab.workloads.podserver; print(*sys.modules)"
     argv = [sys.executable, "-I", "-S", "-c", show, str(Path(podserver.__file__).parents[2])]
     modules = set(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split())
-    heavy = {"typing", "dataclasses", "pathlib", "logging", "asyncio", "http", "urllib", "argparse", "subprocess", "inspect"}
+    heavy = {
+        "typing",
+        "dataclasses",
+        "pathlib",
+        "logging",
+        "asyncio",
+        "http",
+        "urllib",
+        "argparse",
+        "subprocess",
+        "inspect",
+    }
     assert not modules & heavy
     assert not {name for name in modules if name.startswith("k8snetlab.") and "workloads" not in name}
 
@@ -279,8 +306,6 @@ def test_is_up_soon(namespaces: Any, tmp_path: Path, entry: Entry) -> None:
         with subprocess.Popen(argv) as process:
             try:
                 pidfd = os.pidfd_open(process.pid)
-                from k8snetlab.kernel import control
-
                 assert control.ask(str(path), [{"list": True}], pidfd=pidfd) == [{"servers": []}]
                 os.close(pidfd)
                 times.append(time.perf_counter() - started)
@@ -306,8 +331,6 @@ def test_running_out_of_descriptors_costs_the_idle_not_the_new(namespaces: Any, 
     argv += ["--control", str(path), "--netns-dir", str(namespaces.directory)]
     with subprocess.Popen(argv) as process:
         try:
-            from k8snetlab.kernel import control
-
             pidfd = os.pidfd_open(process.pid)
             ports = [("TCP", 1000 + number) for number in range(60)]
             [answer] = control.ask(str(path), [{"set": [entry("a", ports)]}], pidfd=pidfd)
