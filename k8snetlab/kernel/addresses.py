@@ -133,6 +133,11 @@ def forwarding(item: FdbEntry, index: int, *, delete: bool = False) -> bytes:
     return message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_APPEND, body)
 
 
+def entries_of(index: int) -> bytes:
+    """The header that asks for the forwarding entries of one device."""
+    return NEIGHBOUR.pack(AF_BRIDGE, 0, index, 0, 0, 0)
+
+
 def read_address(netns: str, body: bytes, link_names: dict[int, str]) -> Address | None:
     """An address somebody gave a link; None for those the kernel makes: 127.0.0.1, ::1 and automatic link-local."""
     _, prefix_length, _, _, index = ADDRESS.unpack_from(body)

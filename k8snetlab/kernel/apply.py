@@ -121,7 +121,7 @@ def _make(session: Session, todo: Changes, progress: Progress | None) -> Iterato
 def _fill(session: Session, todo: Changes, progress: Progress | None) -> Iterator[None]:
     """Per namespace: loopback and the far ends of cables up, then addresses, neighbours and routes, in one send."""
     rising: defaultdict[str, Batch] = defaultdict(list)
-    for name in todo.created:
+    for name in (*todo.created, *todo.raised):
         rising[name].append((Netns(name), links.LOOPBACK_UP))
     for link in todo.links:
         if isinstance(link, Veth):
@@ -158,14 +158,14 @@ def _link(session: Session, link: Link) -> bytes:
 def _update(session: Session, old: Link, new: Link) -> None:
     """Change a link in place: what differs, and of a pair each end in its own namespace."""
     near = b""
-    if (old.mac, old.mtu) != (new.mac, new.mtu):
+    if (old.mac, old.mtu, old.up) != (new.mac, new.mtu, new.up):
         near += links.change(new.index, mac=_new_mac(old.mac, new.mac), mtu=new.mtu)
     if isinstance(old, Veth) and isinstance(new, Veth):
         if old.master != new.master:
             near += links.change(new.index, master=session.index(new.netns, new.master) if new.master else 0)
         if new.master and (old.hairpin, old.master) != (new.hairpin, new.master):  # a new port starts without it
             near += links.hairpin(new.index, new.hairpin)
-        if (old.peer_mac, old.peer_mtu) != (new.peer_mac, new.peer_mtu):
+        if (old.peer_mac, old.peer_mtu, old.up) != (new.peer_mac, new.peer_mtu, new.up):
             far = links.change(new.peer_index, mac=_new_mac(old.peer_mac, new.peer_mac), mtu=new.peer_mtu)
             session.send("change", new.peer_netns, [(new, far)])
     if near:

@@ -43,12 +43,13 @@ def _lists() -> defaultdict[str, list[Entry]]:
 
 @dataclass(slots=True)
 class Changes:
-    """What to do, in the order of the fields. By namespace where that is the key."""
+    """What to do, in the order of the fields; `raised` are namespaces whose loopback must come up."""
 
     removed: list[str] = field(default_factory=list)
     taken: defaultdict[str, list[Entry]] = field(default_factory=_lists)
     unlinked: list[Link] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
+    raised: list[str] = field(default_factory=list)
     early: defaultdict[str, list[Sysctl]] = field(default_factory=lambda: defaultdict(list))
     chains: dict[RulesOf, tuple[list[IptablesChain], list[IptablesChain]]] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
@@ -68,7 +69,10 @@ def changes(
     for item in missing:
         _add(todo, item)
     if extra:
-        _remove(todo, extra, {item.name for item in extra if isinstance(item, Netns)})
+        listed = {item.name for item in extra if isinstance(item, Netns)}
+        todo.raised += [name for name in todo.created if name in listed]
+        todo.created = [name for name in todo.created if name not in listed]
+        _remove(todo, extra, listed.difference(todo.raised))
         _restore(todo, set(missing), planned)
     for entries in (*todo.added.values(), *todo.restored.values()):
         entries.sort(key=_entry_order)
@@ -163,7 +167,7 @@ def _new_macs(old: Link, new: Link) -> Iterator[End]:
 
 
 def _same_but_for_details(old: Link, new: Link) -> bool:
-    """Whether the kernel can turn one into the other in place: MAC, MTU, and which bridge it is a port of."""
+    """Whether the kernel can turn one into the other in place: MAC, MTU, up, and which bridge it is a port of."""
     if isinstance(old, Veth) and isinstance(new, Veth):
         adapted: Link = replace(
             old,
@@ -173,9 +177,10 @@ def _same_but_for_details(old: Link, new: Link) -> bool:
             peer_mtu=new.peer_mtu,
             master=new.master,
             hairpin=new.hairpin,
+            up=new.up,
         )
     else:
-        adapted = replace(old, mac=new.mac, mtu=new.mtu)
+        adapted = replace(old, mac=new.mac, mtu=new.mtu, up=new.up)
     return adapted == new
 
 

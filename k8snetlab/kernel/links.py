@@ -9,11 +9,13 @@ Facts of the kernel that shape the messages (linux/if_link.h, net/core/rtnetlink
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 from typing import Final
 
-from k8snetlab.kernel.netlink import NEW, attribute, message, nested, text, u8, u32
+from k8snetlab.kernel.netlink import NEW, attribute, attributes, message, nested, number, string, text, u8, u32
 from k8snetlab.plan.state import Bridge, Veth, Vxlan
 
 Link = Bridge | Veth | Vxlan
@@ -115,7 +117,7 @@ def hairpin(index: int, on: bool) -> bytes:
 
 
 def change(index: int, *, mac: str = "", mtu: int = 0, master: int | None = None) -> bytes:
-    """Change a link in place; `master` 0 takes it out of its bridge, None leaves it."""
+    """Change a link in place and set it up; `master` 0 takes it out of its bridge, None leaves it."""
     body = INFO.pack(0, 0, index, IFF_UP, IFF_UP)
     if mac:
         body += attribute(IFLA_ADDRESS, mac_bytes(mac))
@@ -136,6 +138,35 @@ def delete_group(group: int) -> bytes:
     return message(RTM_DELLINK, 0, INFO.pack(0, 0, 0, 0, 0) + u32(IFLA_GROUP, group))
 
 
+def kind(found: Mapping[int, bytes]) -> str:
+    """What kind a link is by its attributes: `veth`, `bridge`, …; empty for hardware and loopback."""
+    return string(_info(found), IFLA_INFO_KIND)
+
+
+def read_bridge(netns: str, index: int, found: Mapping[int, bytes], up: bool) -> Bridge:
+    return Bridge(netns, *_read_common(index, found), up)
+
+
+def read_vxlan(netns: str, index: int, found: Mapping[int, bytes], link_names: Mapping[int, str], up: bool) -> Vxlan:
+    data = attributes(_info(found).get(IFLA_INFO_DATA, b""))
+    local = data.get(IFLA_VXLAN_LOCAL) or data.get(IFLA_VXLAN_LOCAL6) or bytes(4)
+    return Vxlan(
+        netns,
+        *_read_common(index, found),
+        number(data, IFLA_VXLAN_ID),
+        IPv4Address(local) if len(local) == 4 else IPv6Address(local),
+        link_names.get(number(data, IFLA_VXLAN_LINK), ""),
+        int.from_bytes(data.get(IFLA_VXLAN_PORT, b""), "big"),
+        up,
+    )
+
+
+def is_hairpin(found: Mapping[int, bytes]) -> bool:
+    """Whether a bridge port may send a frame back out of itself."""
+    port = attributes(_info(found).get(IFLA_INFO_SLAVE_DATA, b""))
+    return port.get(IFLA_BRPORT_MODE, b"\0") != b"\0"
+
+
 @lru_cache(maxsize=65536)
 def mac_bytes(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
@@ -147,3 +178,11 @@ def mac_text(mac: bytes) -> str:
 
 def _common(link: Link) -> bytes:
     return text(IFLA_IFNAME, link.name) + attribute(IFLA_ADDRESS, mac_bytes(link.mac)) + u32(IFLA_MTU, link.mtu)
+
+
+def _info(found: Mapping[int, bytes]) -> dict[int, bytes]:
+    return attributes(found.get(IFLA_LINKINFO, b""))
+
+
+def _read_common(index: int, found: Mapping[int, bytes]) -> tuple[str, int, str, int]:
+    return string(found, IFLA_IFNAME), index, mac_text(found.get(IFLA_ADDRESS, b"")), number(found, IFLA_MTU)

@@ -7,12 +7,13 @@ eth0 is 2) each match is confirmed: the kernel is asked for the number of the na
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from k8snetlab.kernel import netlink
+from k8snetlab.kernel import links, netlink
 from k8snetlab.kernel.changes import End as Place
 from k8snetlab.plan.state import Veth
 
@@ -34,8 +35,26 @@ class End:
     mtu: int
     master: str
     hairpin: bool
+    up: bool
     peer_index: int
     netnsid: int
+
+
+def read_end(netns: str, index: int, found: Mapping[int, bytes], link_names: Mapping[int, str], up: bool) -> End:
+    """One end from the attributes of its link."""
+    netnsid = int.from_bytes(found.get(links.IFLA_LINK_NETNSID, b"\xff\xff\xff\xff"), sys.byteorder, signed=True)
+    return End(
+        netns,
+        netlink.string(found, links.IFLA_IFNAME),
+        index,
+        links.mac_text(found.get(links.IFLA_ADDRESS, b"")),
+        netlink.number(found, links.IFLA_MTU),
+        link_names.get(netlink.number(found, links.IFLA_MASTER), ""),
+        links.is_hairpin(found),
+        up,
+        netlink.number(found, links.IFLA_LINK),
+        netnsid,
+    )
 
 
 Asker = Callable[[str, list[bytes]], list[bytes | None]]  # send requests in a namespace, get their answers
@@ -82,23 +101,14 @@ def _peer(end: End, candidates: list[End], fds: dict[str, int], ask: Asker) -> E
 
 def _veth(end: End, peer: End | None, order: set[tuple[Place, Place]]) -> Veth:
     if peer is None:
-        return Veth(
-            end.netns, end.name, end.index, end.mac, end.mtu, "", "", end.peer_index, "", 0, end.master, end.hairpin
-        )
+        peer = End("", "", end.peer_index, "", 0, "", False, end.up, end.index, 0)
     here, there = (end.netns, end.name), (peer.netns, peer.name)
     if (here, there) not in order and ((there, here) in order or (peer.master and not end.master)):
         end, peer = peer, end
     return Veth(
-        end.netns,
-        end.name,
-        end.index,
-        end.mac,
-        end.mtu,
-        peer.netns,
-        peer.name,
-        peer.index,
-        peer.mac,
-        peer.mtu,
+        *(end.netns, end.name, end.index, end.mac, end.mtu),
+        *(peer.netns, peer.name, peer.index, peer.mac, peer.mtu),
         end.master,
         end.hairpin,
+        end.up and peer.up,
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from k8snetlab.cluster import names
+from k8snetlab.plan.proxy.nft_script import making
 from k8snetlab.plan.state import (
     Address,
     Bridge,
@@ -21,6 +22,10 @@ from k8snetlab.plan.state import (
     KernelObject,
     Neighbour,
     Netns,
+    NftChain,
+    NftElement,
+    NftSet,
+    NftTable,
     Plan,
     PodServer,
     Process,
@@ -31,15 +36,19 @@ from k8snetlab.plan.state import (
 )
 from k8snetlab.plan.text import route_words
 
+NFTABLES = (NftTable, NftSet, NftChain, NftElement)
 POD_SERVER = Path(__file__).parent.parent / "workloads" / "podserver.py"
 
 
 def script(plan: Plan, lab: str) -> str:
-    """The script that builds the plan as lab `lab`; running it needs root, iproute2, procps, iptables and python3."""
+    """The script that builds the plan as lab `lab`; running it needs root, iproute2, procps, iptables, python3 and, for
+    kube-proxy's nftables mode, nft."""
     lines = list(_head(lab))
     for key, group in groupby(plan.objects, _run):
         objects = list(group)
-        if key:
+        if key and key[1] == "nft":
+            lines += _nftables(lab, [obj for obj in objects if isinstance(obj, NFTABLES)])
+        elif key:
             lines += _restore(lab, [obj for obj in objects if isinstance(obj, IptablesChain)])
         else:
             for obj in objects:
@@ -56,9 +65,11 @@ def _head(lab: str) -> Iterator[str]:
     yield "set -eu"
 
 
-def _run(obj: KernelObject) -> tuple[str, int] | None:
-    """Chains of one namespace and family go into one restore; all else is a run without a key."""
-    return (obj.netns, obj.family) if isinstance(obj, IptablesChain) else None
+def _run(obj: KernelObject) -> tuple[str, str] | None:
+    """What goes into one command: chains of a namespace and family, nftables of a namespace; all else has no key."""
+    if isinstance(obj, IptablesChain):
+        return obj.netns, str(obj.family)
+    return (obj.netns, "nft") if isinstance(obj, NFTABLES) else None
 
 
 def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
@@ -84,7 +95,7 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
             yield f"{_exec(lab, obj.netns)} sysctl -q -w {shlex.quote(f'{obj.key}={obj.value}')}"
         case Process():
             yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
-        case IptablesChain() | PodServer():
+        case IptablesChain() | NftTable() | NftSet() | NftChain() | NftElement() | PodServer():
             return
 
 
@@ -125,6 +136,12 @@ def _restore(lab: str, chains: list[IptablesChain]) -> Iterator[str]:
             for rule in chain.rules:
                 yield f"-A {chain.name} {rule}"
         yield "COMMIT"
+    yield "RULES"
+
+
+def _nftables(lab: str, objects: Sequence[NftTable | NftSet | NftChain | NftElement]) -> Iterator[str]:
+    yield f"{_exec(lab, objects[0].netns)} nft -f - <<'RULES'"
+    yield from making(objects)
     yield "RULES"
 
 

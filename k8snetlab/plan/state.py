@@ -20,25 +20,27 @@ Family = Literal[4, 6]
 
 @dataclass(frozen=True, slots=True)
 class Netns:
-    """A network namespace with its loopback up."""
+    """A network namespace; `up` is its loopback's state."""
 
     name: str
+    up: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A Linux bridge, up. `index` is the interface index, fixed so that nothing has to be looked up."""
+    """A Linux bridge. `index` is the interface index, fixed so that nothing has to be looked up."""
 
     netns: str
     name: str
     index: int
     mac: str
     mtu: int
+    up: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Veth:
-    """A veth pair, both ends up, one queue each; the peer is made in its own namespace, never moved there.
+    """A veth pair, one queue an end, `up` when both ends are; the peer is made in its own namespace, never moved there.
 
     `master` is the bridge this end is a port of, empty for none; `hairpin` lets the bridge send a frame back out of the
     port it came from. With `addrgenmode none` on both ends: no link-local IPv6 address unless the plan adds one.
@@ -56,11 +58,12 @@ class Veth:
     peer_mtu: int
     master: str = ""
     hairpin: bool = False
+    up: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Vxlan:
-    """A VXLAN tunnel end point, up, without learning: where MACs live is said by `FdbEntry`."""
+    """A VXLAN tunnel end point without learning: where MACs live is said by `FdbEntry`."""
 
     netns: str
     name: str
@@ -71,6 +74,7 @@ class Vxlan:
     local: IPAddress
     underlay: str
     port: int
+    up: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from k8snetlab.plan.proxy.nft_script import FAMILY, address, chain_lines, element_text, set_lines
 from k8snetlab.plan.state import (
     Address,
     Bridge,
@@ -12,6 +13,10 @@ from k8snetlab.plan.state import (
     KernelObject,
     Neighbour,
     Netns,
+    NftChain,
+    NftElement,
+    NftSet,
+    NftTable,
     PodServer,
     Process,
     Route,
@@ -22,7 +27,7 @@ from k8snetlab.plan.state import (
 
 
 def describe(obj: KernelObject) -> str:
-    """`NAMESPACE: what it is`, in the words of `ip`, `bridge`, `sysctl` and `iptables-save`.
+    """`NAMESPACE: what it is`, in the words of `ip`, `bridge`, `sysctl`, `iptables-save` and `nft`.
 
     One line, except for a chain with rules: its rules follow, a line each, indented.
     """
@@ -37,6 +42,8 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.netns}: sysctl {obj.key} = {obj.value}"
         case IptablesChain():
             return _chain(obj)
+        case NftTable() | NftSet() | NftChain() | NftElement():
+            return f"{obj.netns}: nft {_nftables(obj)}"
         case PodServer():
             ports = " ".join(f"{protocol}/{port}" for protocol, port in obj.listeners)
             return f"{obj.netns}: server of {obj.pod} listens on {ports}"
@@ -97,6 +104,18 @@ def _chain(chain: IptablesChain) -> str:
     policy = f" policy {chain.policy}" if chain.policy else ""
     head = f"{chain.netns}: {tool} {chain.table} chain {chain.name}{policy}"
     return "\n".join((head, *(f"    {rule}" for rule in chain.rules)))
+
+
+def _nftables(obj: NftTable | NftSet | NftChain | NftElement) -> str:
+    match obj:
+        case NftTable():
+            return f"table {FAMILY[obj.family]} {obj.name}"
+        case NftSet():
+            return f"{address(obj)} {obj.kind} {obj.name} {{ {'; '.join(set_lines(obj))} }}"
+        case NftElement():
+            return f"{address(obj)} element {obj.set} {{ {element_text(obj)} }}"
+        case NftChain():
+            return "\n".join((f"{address(obj)} chain {obj.name}", *(f"    {line}" for line in chain_lines(obj))))
 
 
 def _plain(value: object) -> object:

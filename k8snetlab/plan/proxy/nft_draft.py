@@ -21,7 +21,7 @@ class Draft:
         self._table = NftTable(netns, family, name, comment)
         self._sets: dict[str, NftSet] = {}
         self._chains: dict[str, NftChain] = {}
-        self._elements: dict[tuple[str, str], NftElement] = {}
+        self._elements: dict[str, dict[str, NftElement]] = {}
 
     def chain(self, name: str, rules: Iterable[str] = (), *, hook: str = "", comment: str = "") -> None:
         """A chain with its rules."""
@@ -45,17 +45,17 @@ class Draft:
 
     def element(self, container: str, key: str, value: str = "", comment: str = "") -> None:
         """An element. Of two with the same key (two Services with one externalIP and port, say) the first one stays."""
-        if (container, key) not in self._elements:
-            self._elements[container, key] = NftElement(
-                self.netns, self.family, self.name, container, key, value, comment
-            )
+        elements = self._elements.setdefault(container, {})
+        if key not in elements:
+            elements[key] = NftElement(self.netns, self.family, self.name, container, key, value, comment)
 
     def objects(self) -> Iterator[KernelObject]:
         """Everything, in an order in which it can be made."""
         yield self._table
         yield from self._sets.values()
         yield from self._chains.values()
-        yield from self._elements.values()
+        for elements in self._elements.values():
+            yield from elements.values()
 
 
 def addresses_text(networks: Iterable[IPNetwork]) -> str:
