@@ -20,6 +20,7 @@ from k8snetlab.probe.engine import Attempt, Waiting
 
 _PAYLOAD: Final = b"k8snetlab\n"
 _SIZE: Final = 65536
+_REJECT_SECONDS: Final = 0.05
 _SCTP: Final = 132  # socket.IPPROTO_SCTP is missing where the C library lacks it
 # linux/in.h, linux/in6.h: without them a UDP socket hears of a port unreachable only, not of other ICMP errors.
 _RECVERR: Final = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
@@ -80,6 +81,11 @@ def _exchange(
             one.setsockopt(*_RECVERR[one.family], 1)
             one.connect((flow.address, flow.port))
             one.send(payload)
+        except PermissionError as error:
+            # netfilter in the sender's own OUTPUT says EPERM for DROP and REJECT alike; a REJECT's ICMP error follows.
+            yield Waiting(one.fileno(), begin + min(timeout, _REJECT_SECONDS))
+            number = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or error.errno or 0
+            return not_sent(flow, number, os.strerror(number)), 0.0
         except OSError as error:
             return not_sent(flow, error.errno or 0, str(error.strerror)), 0.0
         if not (yield Waiting(one.fileno(), begin + timeout)):
