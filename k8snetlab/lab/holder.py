@@ -107,7 +107,7 @@ def sweep_lab(lab: str) -> None:
 
 
 def _clean_up_after(holder: Holder) -> None:
-    """Let the janitor finish, so that it cannot touch what a new lab of that name makes; then do what it has not done."""
+    """Let the janitor finish, so that it cannot touch what a new lab of that name makes; then do what it has not."""
     lab = holder.lab
     with open_process(holder.janitor, holder.janitor_start) as pidfd:
         if pidfd is not None and not _readable(pidfd, 2.0):
