@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from k8snetlab.errors import Source
-from k8snetlab.manifests.api import apps, core, lab, networking
+from k8snetlab.manifests.api import apps, core, lab, networking, scheduling
 from k8snetlab.manifests.api.core import Container, PodSpec
 from k8snetlab.manifests.api.meta import Labels, Protocol
 
@@ -55,7 +55,7 @@ class Node:
     addresses: tuple[IPAddress, ...]
     pod_cidrs: tuple[IPNetwork, ...]
     labels: Labels
-    taints: tuple[core.Taint, ...] = ()
+    taints: tuple[scheduling.Taint, ...] = ()
     unschedulable: bool = False
     source: Source | None = None
 

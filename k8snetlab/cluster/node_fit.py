@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from k8snetlab.cluster.model import Node
-from k8snetlab.manifests.api import core
+from k8snetlab.manifests.api import core, scheduling
 
-UNSCHEDULABLE = core.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+UNSCHEDULABLE = scheduling.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
 
 # What the DaemonSet controller adds to each of its pods (pkg/controller/daemon/util).
 DAEMON_TOLERATIONS = (
-    core.Toleration(key="node.kubernetes.io/not-ready", operator="Exists", effect="NoExecute"),
-    core.Toleration(key="node.kubernetes.io/unreachable", operator="Exists", effect="NoExecute"),
-    core.Toleration(key="node.kubernetes.io/disk-pressure", operator="Exists", effect="NoSchedule"),
-    core.Toleration(key="node.kubernetes.io/memory-pressure", operator="Exists", effect="NoSchedule"),
-    core.Toleration(key="node.kubernetes.io/pid-pressure", operator="Exists", effect="NoSchedule"),
-    core.Toleration(key="node.kubernetes.io/unschedulable", operator="Exists", effect="NoSchedule"),
+    scheduling.Toleration(key="node.kubernetes.io/not-ready", operator="Exists", effect="NoExecute"),
+    scheduling.Toleration(key="node.kubernetes.io/unreachable", operator="Exists", effect="NoExecute"),
+    scheduling.Toleration(key="node.kubernetes.io/disk-pressure", operator="Exists", effect="NoSchedule"),
+    scheduling.Toleration(key="node.kubernetes.io/memory-pressure", operator="Exists", effect="NoSchedule"),
+    scheduling.Toleration(key="node.kubernetes.io/pid-pressure", operator="Exists", effect="NoSchedule"),
+    scheduling.Toleration(key="node.kubernetes.io/unschedulable", operator="Exists", effect="NoSchedule"),
 )
-HOST_NETWORK_TOLERATION = core.Toleration(
+HOST_NETWORK_TOLERATION = scheduling.Toleration(
     key="node.kubernetes.io/network-unavailable", operator="Exists", effect="NoSchedule"
 )
 
@@ -54,13 +54,15 @@ def evicted(spec: core.PodSpec, node: Node) -> bool:
     return untolerated(spec.tolerations, node, ("NoExecute",)) is not None
 
 
-def untolerated(tolerations: Sequence[core.Toleration], node: Node, effects: Iterable[str]) -> core.Taint | None:
+def untolerated(
+    tolerations: Sequence[scheduling.Toleration], node: Node, effects: Iterable[str]
+) -> scheduling.Taint | None:
     return next(
         (taint for taint in node.taints if taint.effect in effects and not _tolerated(taint, tolerations)), None
     )
 
 
-def _tolerated(taint: core.Taint, tolerations: Sequence[core.Toleration]) -> bool:
+def _tolerated(taint: scheduling.Taint, tolerations: Sequence[scheduling.Toleration]) -> bool:
     """core/v1 Toleration.ToleratesTaint: an empty effect and, with Exists, an empty key match all."""
     for toleration in tolerations:
         if toleration.effect and toleration.effect != taint.effect:
@@ -89,7 +91,7 @@ def preference(spec: core.PodSpec, node: Node) -> int:
     return score - (untolerated(spec.tolerations, node, ("PreferNoSchedule",)) is not None)
 
 
-def term_matches(term: core.NodeSelectorTerm, node: Node) -> bool:
+def term_matches(term: scheduling.NodeSelectorTerm, node: Node) -> bool:
     """All expressions and fields of the term; a term without any matches no node."""
     if not term.match_expressions and not term.match_fields:
         return False
@@ -99,7 +101,7 @@ def term_matches(term: core.NodeSelectorTerm, node: Node) -> bool:
     ) and all(_requirement_holds(requirement, fields.get(requirement.key)) for requirement in term.match_fields)
 
 
-def _requirement_holds(requirement: core.NodeSelectorRequirement, value: str | None) -> bool:
+def _requirement_holds(requirement: scheduling.NodeSelectorRequirement, value: str | None) -> bool:
     match requirement.operator:
         case "In":
             return value is not None and value in requirement.values

@@ -12,7 +12,7 @@ from k8snetlab.cluster.model import IPAddress, IPNetwork, LabConfig, Node
 from k8snetlab.cluster.names import WORLD
 from k8snetlab.cluster.problems import problem
 from k8snetlab.errors import Problem, Source
-from k8snetlab.manifests.api import core
+from k8snetlab.manifests.api import core, scheduling
 from k8snetlab.manifests.api.lab import LabNode
 from k8snetlab.manifests.document import Document
 
@@ -25,7 +25,7 @@ class _Wanted:
 
     name: str
     labels: dict[str, str] = field(default_factory=dict)
-    taints: list[core.Taint] = field(default_factory=list)
+    taints: list[scheduling.Taint] = field(default_factory=list)
     cidrs: tuple[str, ...] = ()
     unschedulable: bool = False
     source: Source | None = None

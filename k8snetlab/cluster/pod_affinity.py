@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from k8snetlab.cluster.model import Node
 from k8snetlab.cluster.node_fit import selects
 from k8snetlab.cluster.workloads import PodSeed
-from k8snetlab.manifests.api import core
+from k8snetlab.manifests.api import core, scheduling
 from k8snetlab.manifests.api.meta import Labels, LabelSelector
 from k8snetlab.manifests.selectors import matches
 
@@ -39,7 +39,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    constraint: core.TopologySpreadConstraint
+    constraint: scheduling.TopologySpreadConstraint
     rule: Rule
 
 
@@ -183,9 +183,9 @@ class Topology:
         return found
 
     def _read(self, seed: PodSeed) -> RulesOfPod:
-        affinity = seed.spec.affinity or core.Affinity()
-        attract = affinity.pod_affinity or core.PodAffinity()
-        repel = affinity.pod_anti_affinity or core.PodAffinity()
+        affinity = seed.spec.affinity or scheduling.Affinity()
+        attract = affinity.pod_affinity or scheduling.PodAffinity()
+        repel = affinity.pod_anti_affinity or scheduling.PodAffinity()
         return RulesOfPod(
             attract=tuple(
                 self._rule(seed, term) for term in attract.required_during_scheduling_ignored_during_execution
@@ -205,7 +205,7 @@ class Topology:
             ),
         )
 
-    def _rule(self, seed: PodSeed, term: core.PodAffinityTerm) -> Rule:
+    def _rule(self, seed: PodSeed, term: scheduling.PodAffinityTerm) -> Rule:
         """Neither namespaces nor namespaceSelector means the pod's own namespace; an empty selector means all."""
         names: set[str] = set(term.namespaces)
         if term.namespace_selector is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from k8snetlab.manifests.api.core import Taint
 from k8snetlab.manifests.api.meta import Labels, LabelSelector, ObjectMeta
+from k8snetlab.manifests.api.scheduling import Taint
 
 NetworkName = Literal["bridge", "flannel", "calico", "cilium", "weave", "cni"]
 Backend = Literal["host-gw", "vxlan"]
