@@ -27,8 +27,8 @@ def _not_served(cluster: Cluster) -> Iterator[str]:
     outside = [service for service in cluster.services if service.load_balancer_ips or service.external_ips]
     if outside:
         yield (
-            f"load balancer and external addresses of {', '.join(service.key for service in outside[:5])} are reached by "
-            "pods and nodes only: nobody announces them to the outside yet"
+            f"load balancer and external addresses of {', '.join(service.key for service in outside[:5])} "
+            "are reached by pods and nodes only: nobody announces them to the outside yet"
         )
     host_ports = [pod for pod in cluster.pods if not pod.host_network and _has_host_port(pod.containers)]
     if host_ports:

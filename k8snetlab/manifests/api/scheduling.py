@@ -1,4 +1,4 @@
-"""Where a pod may run: taints, tolerations, node selectors, affinity and spread, parts of Node and PodSpec (core/v1)."""
+"""Where a pod may run: taints, tolerations, selectors, affinity and spread; parts of Node and PodSpec (core/v1)."""
 
 from __future__ import annotations
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from k8snetlab.manifests.api.core import (
+from k8snetlab.manifests.api.core import PodSpec
+from k8snetlab.manifests.api.scheduling import (
     Affinity,
     NodeAffinity,
     NodeSelectorRequirement,
     NodeSelectorTerm,
     PodAffinity,
     PodAffinityTerm,
-    PodSpec,
     Taint,
     Toleration,
 )
