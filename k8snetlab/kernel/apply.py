@@ -1,7 +1,7 @@
 """Make the kernel contain what is missing and not contain what is extra.
 
 The steps, each for all namespaces before the next: remove, make namespaces (with the sysctls that must hold before a
-link exists), start the iptables restores, make links, then fill each namespace with addresses, neighbours and routes.
+link exists), start what loads iptables and nftables, make links, then fill each namespace with addresses, neighbours and routes.
 """
 
 from __future__ import annotations
@@ -10,19 +10,23 @@ import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
-from k8snetlab.kernel import addresses, iptables, links, netlink, netns, processes, sysctl
-from k8snetlab.kernel.changes import Changes, Entry, Link, changes
+from k8snetlab.kernel import addresses, iptables, links, netlink, netns, nftables, processes, sysctl
+from k8snetlab.kernel.changes import Changes, Entry, Link, NftObject, changes
 from k8snetlab.kernel.session import Session
 from k8snetlab.plan.state import (
     Address,
     Bridge,
-    Family,
     FdbEntry,
     KernelObject,
     Neighbour,
     Netns,
+    NftChain,
+    NftElement,
+    NftSet,
+    NftTable,
     Route,
     Sysctl,
     Veth,
@@ -30,6 +34,7 @@ from k8snetlab.plan.state import (
 )
 
 Progress = Callable[[int, int], None]  # namespaces filled, namespaces to fill
+Load = tuple[processes.Command, Callable[[processes.Completed], None]]  # a program, and what judges how it ended
 
 _PARALLEL_RESTORES: Final = 2
 _RESTORE_SECONDS: Final = 300.0
@@ -60,12 +65,13 @@ def apply(
         _remove(session, todo)
         _create(session, todo)
         session.note(todo.links)
-        texts = {where: iptables.restore_text(*chains) for where, chains in todo.chains.items()}
-        with processes.Pool(_restores(texts), parallel=_PARALLEL_RESTORES, timeout=_RESTORE_SECONDS) as pool:
+        loads = [*_restores(todo), *_transactions(todo, planned)]
+        commands = (command for command, _ in loads)
+        with processes.Pool(commands, parallel=_PARALLEL_RESTORES, timeout=_RESTORE_SECONDS) as pool:
             for _ in _make(session, todo, progress):
-                _check(texts, pool.advance())
+                _check(loads, pool.advance())
             while ended := pool.advance(block=True):
-                _check(texts, ended)
+                _check(loads, ended)
 
 
 def _remove(session: Session, todo: Changes) -> None:
@@ -198,12 +204,24 @@ def _write_sysctls(session: Session, name: str, values: Iterable[Sysctl]) -> Non
             sysctl.write(name, item.key, item.value)
 
 
-def _restores(texts: dict[tuple[str, Family], str]) -> Iterator[processes.Command]:
-    for (name, family), text in texts.items():
-        yield processes.Command(iptables.restore_command(family), name, text.encode())
+def _restores(todo: Changes) -> Iterator[Load]:
+    for (name, family), chains in todo.chains.items():
+        text = iptables.restore_text(*chains)
+        command = processes.Command(iptables.restore_command(family), name, text.encode())
+        yield command, partial(iptables.check, name, text)
 
 
-def _check(texts: dict[tuple[str, Family], str], ended: Iterable[tuple[int, processes.Completed]]) -> None:
+def _transactions(todo: Changes, planned: Sequence[KernelObject]) -> Iterator[Load]:
+    wanted: defaultdict[str, list[NftObject]] = defaultdict(list)
+    for item in planned if any(extra for _, extra in todo.nftables.values()) else ():
+        if isinstance(item, NftTable | NftSet | NftChain | NftElement):
+            wanted[item.netns].append(item)
+    for name, (missing, extra) in todo.nftables.items():
+        change = nftables.transaction(name, missing, extra, wanted[name])
+        yield change.command(), partial(nftables.check, change)
+
+
+def _check(loads: Sequence[Load], ended: Iterable[tuple[int, processes.Completed]]) -> None:
     for place, completed in ended:
-        (name, _), text = list(texts.items())[place]
-        iptables.check(name, text, completed)
+        _, check = loads[place]
+        check(completed)

@@ -21,6 +21,10 @@ from k8snetlab.plan.state import (
     KernelObject,
     Neighbour,
     Netns,
+    NftChain,
+    NftElement,
+    NftSet,
+    NftTable,
     PodServer,
     Process,
     Route,
@@ -33,6 +37,7 @@ Link = Bridge | Veth | Vxlan
 Entry = Address | Neighbour | FdbEntry | Route
 End = tuple[str, str]  # a namespace and the name of a link in it
 RulesOf = tuple[str, Family]
+NftObject = NftTable | NftSet | NftChain | NftElement
 
 _ENTRY_ORDER: Final = {Address: 0, Neighbour: 1, FdbEntry: 1, Route: 2}
 
@@ -52,6 +57,7 @@ class Changes:
     raised: list[str] = field(default_factory=list)
     early: defaultdict[str, list[Sysctl]] = field(default_factory=lambda: defaultdict(list))
     chains: dict[RulesOf, tuple[list[IptablesChain], list[IptablesChain]]] = field(default_factory=dict)
+    nftables: dict[str, tuple[list[NftObject], list[NftObject]]] = field(default_factory=dict)  # to make, to remove
     links: list[Link] = field(default_factory=list)
     updated: list[tuple[Link, Link]] = field(default_factory=list)
     added: defaultdict[str, list[Entry]] = field(default_factory=_lists)
@@ -98,6 +104,8 @@ def _add(todo: Changes, item: KernelObject) -> None:
             (todo.late if of_link(item.key) else todo.early)[item.netns].append(item)
         case IptablesChain():
             todo.chains.setdefault((item.netns, item.family), ([], []))[0].append(item)
+        case NftTable() | NftSet() | NftChain() | NftElement():
+            todo.nftables.setdefault(item.netns, ([], []))[0].append(item)
         case PodServer() | Process():
             pass  # the lab's: nothing of the kernel
 
@@ -123,6 +131,8 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
             case IptablesChain() if item.netns not in gone:
                 if (item.netns, item.family, item.table, item.name) not in written:
                     todo.chains.setdefault((item.netns, item.family), ([], []))[1].append(item)
+            case NftTable() | NftSet() | NftChain() | NftElement() if item.netns not in gone:
+                todo.nftables.setdefault(item.netns, ([], []))[1].append(item)
             case _:
                 pass
     dead = {end for link in todo.unlinked for end in ends(link)}

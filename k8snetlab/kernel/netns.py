@@ -104,11 +104,6 @@ def inside(netns: str | int) -> Iterator[None]:
             os.close(fd)
 
 
-def enter(fd: int) -> None:
-    """Take the calling thread into a namespace, to stay there; `returning()` around it brings it back."""
-    syscalls.setns(fd, syscalls.CLONE_NEWNET)
-
-
 def raise_file_limit() -> None:
     """Allow this process as many open files as it may have: a build keeps two a namespace."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

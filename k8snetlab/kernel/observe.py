@@ -7,16 +7,16 @@ has no word in the plan (a link of another kind, a route of another table) is le
 from __future__ import annotations
 
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Final
 
-from k8snetlab.kernel import addresses, iptables, links, netlink, netns, processes, sysctl, veths
+from k8snetlab.kernel import addresses, iptables, links, netlink, netns, nftables, processes, sysctl, veths
 from k8snetlab.plan.state import Family, IptablesChain, KernelObject, Netns, Sysctl, Veth
 
 _PARALLEL_SAVES: Final = 2
+_SAVE_SECONDS: Final = 300.0
 _NETLINK_NETFILTER: Final = 12  # linux/netlink.h
 _NFNL_SUBSYS_NFTABLES: Final = 10
 _NFT_MSG_GETTABLE: Final = 1
@@ -61,6 +61,7 @@ class _Observation:
 
     def objects(self, families: tuple[Family, ...]) -> Iterator[KernelObject]:
         ruled: list[tuple[str, Family]] = []
+        tables: dict[str, tuple[nftables.TableKey, ...]] = {}
         for name in sorted(netns.names()):
             self._fds[name] = fd = netns.open_netns(name)
             self._stack.callback(os.close, fd)
@@ -71,10 +72,16 @@ class _Observation:
                 if value is not None:
                     yield Sysctl(name, key, value)
             ruled += [(name, family) for family in families if _has_tables(name, family)]
+            if found := nftables.tables(name):
+                tables[name] = found
             yield from self._namespace(name)
         planned = (item for item in self._planned if isinstance(item, Veth))
         yield from veths.pairs(self._ends, self._fds, self._ask, planned)
         yield from self._chains(ruled)
+        commands = [nftables.list_command(name, keys) for name, keys in tables.items()]
+        listed = processes.run_many(commands, parallel=_PARALLEL_SAVES, timeout=_SAVE_SECONDS)
+        for name, completed in zip(tables, listed, strict=True):
+            yield from nftables.parse_listed(name, completed)
 
     def _namespace(self, name: str) -> Iterator[KernelObject]:
         """All that netlink lists of one namespace, but for veth ends, which wait for their peers."""
@@ -126,5 +133,6 @@ def _present(item: KernelObject | None) -> Iterator[KernelObject]:
 
 def _has_tables(name: str, family: Family) -> bool:
     """Whether the namespace the thread is in has any nf_tables table of a family: asked before a process is started."""
-    with netlink.Socket(name, socket.NETLINK_NETFILTER) as nfnetlink:
-        return bool(nfnetlink.dump(_NFT_GETTABLE, bytes((_NFPROTO[family], 0, 0, 0))))
+    with netlink.Socket(name, _NETLINK_NETFILTER) as nfnetlink:
+        kind = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETTABLE
+        return any(body[0] == _NFPROTO[family] for body in nfnetlink.dump(kind, bytes((_NFPROTO[family], 0, 0, 0))))

@@ -41,8 +41,10 @@ POD_SERVER = Path(__file__).parent.parent / "workloads" / "podserver.py"
 
 
 def script(plan: Plan, lab: str) -> str:
-    """The script that builds the plan as lab `lab`; running it needs root, iproute2, procps, iptables, python3 and, for
-    kube-proxy's nftables mode, nft."""
+    """The script that builds the plan as lab `lab`.
+
+    Running it needs root, iproute2, procps, iptables and python3; nft too in kube-proxy's nftables mode.
+    """
     lines = list(_head(lab))
     for key, group in groupby(plan.objects, _run):
         objects = list(group)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,23 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "run"
     monkeypatch.setenv("K8SNETLAB_RUN_DIR", str(directory))
     return directory
+
+
+def _fork(function: Callable[..., object], *args: object) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            function(*args)
+            os._exit(0)
+        finally:
+            os._exit(1)  # whatever was raised: this copy of the test session must not go on
+    return child
+
+
+@pytest.fixture
+def fork() -> Callable[..., int]:
+    """Call a function in a forked child, which ends with 0 or, when it raises, with 1; returns its pid."""
+    return _fork
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -93,18 +94,18 @@ def test_a_lab_that_has_ended_is_an_error(running: Holder) -> None:
         run_in(running, os.getpid)
 
 
-def test_a_lab_that_ends_meanwhile_is_an_error(running: Holder) -> None:
+def test_a_lab_that_ends_meanwhile_is_an_error(running: Holder, fork: Callable[..., int]) -> None:
     def end() -> None:
         os.kill(running.pid, 0) if Path(f"/proc/{running.pid}").exists() else None
         signal.pause()
 
-    pid = os.fork()
-    if pid == 0:  # kills the lab once somebody works in it
+    def kill_when_somebody_works_there() -> None:
         children = running.root / "proc"
         while sum(entry.name.isdigit() for entry in children.iterdir()) < 2:
             select.select([], [], [], 0.001)
         os.kill(running.pid, signal.SIGKILL)
-        os._exit(0)
+
+    pid = fork(kill_when_somebody_works_there)
     with pytest.raises(LabError, match="has ended"):
         run_in(running, end)
     os.waitpid(pid, 0)
@@ -124,13 +125,9 @@ def test_interruption_ends_the_work_inside(running: Holder) -> None:
     await_alone(running)
 
 
-def test_the_callers_death_ends_the_work_inside(running: Holder) -> None:
+def test_the_callers_death_ends_the_work_inside(running: Holder, fork: Callable[..., int]) -> None:
     reader, writer = os.pipe()
-    caller = os.fork()
-    if caller == 0:
-        os.close(reader)
-        run_in(running, _write_and_pause, writer)
-        os._exit(0)
+    caller = fork(run_in, running, _write_and_pause, writer)
     os.close(writer)
     assert os.read(reader, 1) == b"x"
     os.kill(caller, signal.SIGKILL)

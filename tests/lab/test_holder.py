@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -216,13 +217,11 @@ def test_two_labs_share_no_namespace(running: Holder) -> None:
 
 
 @pytest.mark.parametrize("moment", range(24))
-def test_a_starter_killed_at_any_moment_leaves_nothing(moment: int, name: str, run_dir: Path) -> None:
+def test_a_starter_killed_at_any_moment_leaves_nothing(
+    moment: int, name: str, run_dir: Path, fork: Callable[..., int]
+) -> None:
     """Killed while it starts the holder: either the lab is there, known and whole, or nothing of it is."""
-    child = os.fork()
-    if child == 0:
-        with locked(name):
-            start(name)
-        os._exit(0)
+    child = fork(lock_and_start, name)
     poller = select.poll()
     pidfd = os.pidfd_open(child)
     poller.register(pidfd, select.POLLIN)
@@ -238,6 +237,11 @@ def test_a_starter_killed_at_any_moment_leaves_nothing(moment: int, name: str, r
     assert list(run_dir.rglob("*")) == []
     for janitor in janitors(name):  # one whose starter died before it wrote the holder file ends by itself
         await_end(janitor, holder.process_start(janitor) or 0)
+
+
+def lock_and_start(lab: str) -> None:
+    with locked(lab):
+        start(lab)
 
 
 def janitors(lab: str) -> list[int]:

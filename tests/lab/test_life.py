@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -190,12 +191,8 @@ def test_two_labs_with_the_same_addresses(name: str) -> None:
     assert not life.status(running(name))
 
 
-def test_two_ups_at_once(name: str) -> None:
-    children = []
-    for _ in range(3):
-        if (child := os.fork()) == 0:
-            os._exit(0 if len(up(name).missing) in (0, len(SMALL)) else 1)
-        children.append(child)
+def test_two_ups_at_once(name: str, fork: Callable[..., int]) -> None:
+    children = [fork(up, name) for _ in range(3)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
     assert not life.status(running(name))
 
@@ -230,13 +227,12 @@ RANDOM = random.Random(20261124)
 @pytest.mark.parametrize("after", ["up", "down"])
 @pytest.mark.parametrize("before", ["nothing", "a lab"])
 @pytest.mark.parametrize("milliseconds", [round(RANDOM.uniform(0, 60), 1) for _ in range(12)])
-def test_up_killed_at_any_moment(milliseconds: float, before: str, after: str, name: str, run_dir: Path) -> None:
+def test_up_killed_at_any_moment(
+    milliseconds: float, before: str, after: str, name: str, run_dir: Path, fork: Callable[..., int]
+) -> None:
     if before == "a lab":
         up(name)
-    child = os.fork()
-    if child == 0:
-        up(name, CHANGED)
-        os._exit(0)
+    child = fork(up, name, CHANGED)
     pidfd = os.pidfd_open(child)
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
