@@ -1,7 +1,8 @@
 """Make the kernel contain what is missing and not contain what is extra.
 
 The steps, each for all namespaces before the next: remove, make namespaces (with the sysctls that must hold before a
-link exists), start what loads iptables and nftables, make links, then fill each namespace with addresses, neighbours and routes.
+link exists), start what loads iptables and nftables, make links, then fill each namespace with addresses, neighbours
+and routes.
 """
 
 from __future__ import annotations

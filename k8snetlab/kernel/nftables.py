@@ -180,7 +180,7 @@ class _Change:
         return extra & {item.name for item in self.missing if isinstance(item, NftSet)}
 
     def _widen(self) -> None:
-        """Where a set is made anew, so are its elements and the chains that look into it, though nobody changed them."""
+        """Where a set is made anew, so are its elements and the chains that look into it, changed or not."""
         rebuilt = self._changed_sets()
         if not rebuilt:
             return

@@ -112,7 +112,7 @@ def test_up_with_another_plan_applies_the_difference(name: str) -> None:
         ),
         pytest.param("ip -n shop_api link del eth0", {LINK, NODE_ADDRESS, POD_ADDRESS}, set(), id="link"),
         pytest.param("kill -9 $(cut -d' ' -f1 /run/k8snetlab/podserver.pid)", {SERVER}, set(), id="pod server"),
-        pytest.param("ip netns add stranger", set(), {Netns("stranger")}, id="namespace"),
+        pytest.param("ip netns add stranger", set(), {Netns("stranger", up=False)}, id="namespace"),
         pytest.param(
             "ip -n node1 addr add 192.0.2.1/24 dev veth0",
             set(),

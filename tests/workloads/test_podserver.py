@@ -215,7 +215,7 @@ def test_a_datagram_is_answered_from_the_address_it_came_to(web: Any, address: s
         client.sendto(payload, (address, 80))
         answer, source = client.recvfrom(65536)
         assert source[:2] == (address, 80)
-        return answer
+        return bytes(answer)
 
     assert (ask(b"hostname"), ask(b"echo x")) == (b"api", b"x")
     assert ask(b"clientip").decode() == shown.format(own[0], own[1])
