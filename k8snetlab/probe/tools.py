@@ -46,10 +46,9 @@ def ping(flow: Flow, netns: str, timeout: float) -> Attempt:
 
 def curl(flow: Flow, netns: str, timeout: float) -> Attempt:
     """One GET, for TCP too: the lab's servers answer HTTP on every port, and another's still shows that it connects."""
-    if ":" in flow.address:
-        # An ICMPv6 error that comes while connect(2) still holds the socket is only noted (tcp_v6_err), as it does over
-        # veth; the one to the retransmitted SYN, a second later, ends the attempt.
-        timeout = max(timeout, _SYN_SECONDS)
+    # An ICMP error that comes while connect(2) still holds the socket is only noted (tcp_v4_err, tcp_v6_err), as it may
+    # be over veth; the one to the retransmitted SYN, a second later, ends the attempt.
+    timeout = max(timeout, _SYN_SECONDS)
     done, _ = yield from _run(curl_argv(flow, timeout), netns, timeout)
     return read_curl(flow, done, timeout) if done else _stuck("curl", timeout)
 

@@ -149,7 +149,7 @@ def test_answered(lab: Holder, one: Flow, server: str, source: str) -> None:
         pytest.param(flow("TCP", port=82), "refused", "host unreachable (ICMP)", id="prohibited"),
         pytest.param(flow("UDP", port=82), "refused", "network unreachable (ICMP)", id="udp-net-unreachable"),
         pytest.param(flow("HTTP", port=80, path="/shell"), "refused", "HTTP 403", id="http-status"),
-        pytest.param(flow("TCP", port=85), "timeout", "no answer within 0.3 s", id="tcp-dropped"),
+        pytest.param(flow("TCP", port=85), "timeout", "no answer within 1.5 s", id="tcp-dropped"),
         pytest.param(flow("UDP", port=85), "timeout", "no answer within 0.3 s", id="udp-dropped"),
         pytest.param(flow("ICMP", "10.0.0.9"), "timeout", "no answer within 0.3 s", id="nobody-has-the-address"),
         pytest.param(
