@@ -37,8 +37,13 @@ class ServicePortal:
     """A Service port with its names in nftables; `targets` by endpoint."""
 
     portal: Portal
-    base: str
     targets: dict[tuple[object, int], Target]
+
+    @property
+    def base(self) -> str:
+        """What the names of its chains end in."""
+        service = self.portal.service
+        return port_base(service.namespace, service.name, self.portal.protocol, self.portal.port.name)
 
     @property
     def sticky(self) -> bool:
@@ -77,10 +82,13 @@ class Destinations:
     node_port: str
 
 
-def service_portal(portal: Portal, family: Family) -> ServicePortal:
-    """Names and endpoint rules, worked out once for all nodes."""
-    ip = "ip" if family == 4 else "ip6"
-    service, sticky = portal.service, portal.service.session_affinity_seconds > 0
+def service_portal(portal: Portal, family: Family, *, chains: bool) -> ServicePortal:
+    """Names and endpoint rules, worked out once for all nodes; without `chains` there are none, only targets."""
+    service = portal.service
+    if not chains:
+        plain = {key: Target(backend.ip, key[1], "", "", ()) for key, backend in portal.backends.items()}
+        return ServicePortal(portal, plain)
+    ip, sticky = "ip" if family == 4 else "ip6", service.session_affinity_seconds > 0
     targets = {}
     for key, backend in portal.backends.items():
         base = endpoint_base(service.namespace, service.name, portal.protocol, portal.port.name, backend.ip, key[1])
@@ -92,7 +100,7 @@ def service_portal(portal: Portal, family: Family) -> ServicePortal:
             f"meta l4proto {portal.protocol} dnat to {backend.text}",
         )
         targets[key] = Target(backend.ip, key[1], f"endpoint-{base}", affinity, rules)
-    return ServicePortal(portal, port_base(service.namespace, service.name, portal.protocol, portal.port.name), targets)
+    return ServicePortal(portal, targets)
 
 
 def usable(item: ServicePortal, node: Node, family: Family) -> Usable:
@@ -115,7 +123,8 @@ def usable(item: ServicePortal, node: Node, family: Family) -> Usable:
 def write_chains(draft: Draft, item: ServicePortal, use: Usable, masquerade: Masquerade) -> Destinations:
     """The chains and affinity sets of one Service port."""
     service = item.portal.service
-    cluster, local, external = (f"{prefix}-{item.base}" for prefix in ("service", "local", "external"))
+    base = item.base
+    cluster, local, external = f"service-{base}", f"local-{base}", f"external-{base}"
     internal = local if service.internal_local else cluster
     rules: dict[str, list[str]] = {}
     if use.internal is None:

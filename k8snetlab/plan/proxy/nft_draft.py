@@ -27,9 +27,6 @@ class Draft:
         """A chain with its rules."""
         self._chains[name] = NftChain(self.netns, self.family, self.name, name, tuple(rules), hook, comment)
 
-    def has_chain(self, name: str) -> bool:
-        return name in self._chains
-
     def set(
         self,
         name: str,

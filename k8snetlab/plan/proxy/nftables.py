@@ -72,7 +72,11 @@ class NftablesProxy:
     @cached_property
     def _portals(self) -> dict[Family, tuple[ServicePortal, ...]]:
         return {
-            family: tuple(service_portal(portal, family) for portal in portals(self.cluster, family))
+            family: tuple(
+                # Session affinity needs a memory for each endpoint: such a Service has its own chains in any layout.
+                service_portal(portal, family, chains=not self.flat or portal.service.session_affinity_seconds > 0)
+                for portal in portals(self.cluster, family, chains=False)
+            )
             for family in self.cluster.config.families
         }
 
@@ -93,7 +97,6 @@ class NftablesProxy:
             nft_flat.write_frame(draft)
         for item in self._portals[family]:
             use = usable(item, node, family)
-            # Session affinity needs a memory for each endpoint: such a Service has chains of its own in any layout.
             if self.flat and not item.sticky:
                 to = nft_flat.write_service(draft, item, use, masquerade)
             else:

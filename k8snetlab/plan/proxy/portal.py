@@ -69,8 +69,11 @@ class Portal:
         return self.backends[endpoint.ip, endpoint.port]
 
 
-def portals(cluster: Cluster, family: Family) -> Iterator[Portal]:
-    """Every Service port that kube-proxy serves in a family, in the cluster's order."""
+def portals(cluster: Cluster, family: Family, *, chains: bool = True) -> Iterator[Portal]:
+    """Every Service port that kube-proxy serves in a family, in the cluster's order.
+
+    Without `chains` the hash and the backends' chains are empty: for modes that have no use for iptables' names.
+    """
     for service in cluster.services:
         cluster_ip = of_family(service.cluster_ips, family) if service.proxied() else None
         if cluster_ip is None:
@@ -86,9 +89,9 @@ def portals(cluster: Cluster, family: Family) -> Iterator[Portal]:
                 if endpoint.ip.version == family:
                     ip = str(endpoint.ip)
                     text = endpoint_text(ip, endpoint.port, family)
-                    chain = f"KUBE-SEP-{chain_hash(name, protocol, text)}"
+                    chain = f"KUBE-SEP-{chain_hash(name, protocol, text)}" if chains else ""
                     backends[endpoint.ip, endpoint.port] = Backend(ip, text, chain)
             yield Portal(
-                service, port, name, protocol, chain_hash(name, protocol), str(cluster_ip),
+                service, port, name, protocol, chain_hash(name, protocol) if chains else "", str(cluster_ip),
                 external, balancer, ranges, backends,
             )  # fmt: skip
