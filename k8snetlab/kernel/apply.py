@@ -8,7 +8,6 @@ and routes.
 from __future__ import annotations
 
 import errno
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -42,8 +41,7 @@ _RESTORE_SECONDS: Final = 300.0
 _EXISTS: Final = frozenset({errno.EEXIST})
 # Links that go, go in one step (RTM_DELLINK of a group): each alone would wait for an RCU grace period, 15 ms.
 _DOOMED_GROUP: Final = 0x6B38736E
-# No automatic link-local address on any link: what the plan wants it says (net/ipv6/addrconf.c, addr_gen_mode none).
-_NO_LINK_LOCAL: Final = "net.ipv6.conf.default.addr_gen_mode"
+_NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT})  # a host without IPv6 cannot be told to make no IPv6 addresses
 
 Batch = list[tuple[KernelObject, bytes]]
 
@@ -57,8 +55,8 @@ def apply(
     """Make what is missing, remove what is extra; an object that changed is in both.
 
     `planned` is the whole state wanted: needed with `extra`, for what the kernel takes away along with it. The process
-    must be in the lab's mount namespace; its network namespace is the same afterwards. PodServer
-    and Process are passed over. Raises KernelError or HostError for the first object refused; what was made stays.
+    must be in the lab's mount namespace; its network namespace is the same afterwards. PodServer and
+    Process are passed over. Raises KernelError or HostError for the first object refused; what was made stays.
     """
     netns.raise_file_limit()
     todo = changes(missing, extra, planned)
@@ -97,11 +95,8 @@ def _remove(session: Session, todo: Changes) -> None:
 
 def _create(session: Session, todo: Changes) -> None:
     """Namespaces, with what must hold before the first link comes; then the same in those that were there."""
-    ipv6 = os.access(sysctl.path(_NO_LINK_LOCAL), os.F_OK)
     for name in todo.created:
         session.create(name)  # the thread is inside from here on
-        if ipv6:
-            sysctl.write(name, _NO_LINK_LOCAL, "1")
         for item in todo.early.get(name, ()):
             sysctl.write(name, item.key, item.value)
     for name in todo.early.keys() - set(todo.created):
@@ -116,10 +111,11 @@ def _make(session: Session, todo: Changes, progress: Progress | None) -> Iterato
     for name, items in made.items():  # ports after their bridge
         items.sort(key=lambda link: not isinstance(link, Bridge))
         requests = [(link, _link(session, link)) for link in items if not isinstance(link, Vxlan)]
-        session.send("create", name, requests)
+        session.send("create", name, requests, _NO_IPV6)
         yield
     for name, items in made.items():  # the link a tunnel stands on may have been made with another namespace's links
-        session.send("create", name, [(link, _link(session, link)) for link in items if isinstance(link, Vxlan)])
+        tunnels: Batch = [(link, _link(session, link)) for link in items if isinstance(link, Vxlan)]
+        session.send("create", name, tunnels, _NO_IPV6)
     for old, new in todo.updated:
         _update(session, old, new)
     yield from _fill(session, todo, progress)
@@ -137,13 +133,13 @@ def _fill(session: Session, todo: Changes, progress: Progress | None) -> Iterato
     for done, name in enumerate(names, 1):
         requests = rising[name]
         if name in todo.restored:
-            session.send("set up", name, requests)
+            session.send("set up", name, requests, _NO_IPV6)
             # Most of it is still there: only what the kernel has taken away is made again.
             restored = [(entry, _entry(session, entry)) for entry in todo.restored[name]]
             session.send("restore", name, restored, _EXISTS)
             requests = []
         requests += [(entry, _entry(session, entry)) for entry in todo.added.get(name, ())]
-        session.send("create", name, requests)
+        session.send("create", name, requests, _NO_IPV6)
         if name in todo.late:
             _write_sysctls(session, name, todo.late[name])
         if progress is not None:
@@ -165,18 +161,19 @@ def _link(session: Session, link: Link) -> bytes:
 def _update(session: Session, old: Link, new: Link) -> None:
     """Change a link in place: what differs, and of a pair each end in its own namespace."""
     near = b""
-    if (old.mac, old.mtu, old.up) != (new.mac, new.mtu, new.up):
+    if (old.mac, old.mtu) != (new.mac, new.mtu):
         near += links.change(new.index, mac=_new_mac(old.mac, new.mac), mtu=new.mtu)
     if isinstance(old, Veth) and isinstance(new, Veth):
         if old.master != new.master:
             near += links.change(new.index, master=session.index(new.netns, new.master) if new.master else 0)
         if new.master and (old.hairpin, old.master) != (new.hairpin, new.master):  # a new port starts without it
             near += links.hairpin(new.index, new.hairpin)
-        if (old.peer_mac, old.peer_mtu, old.up) != (new.peer_mac, new.peer_mtu, new.up):
-            far = links.change(new.peer_index, mac=_new_mac(old.peer_mac, new.peer_mac), mtu=new.peer_mtu)
-            session.send("change", new.peer_netns, [(new, far)])
-    if near:
-        session.send("change", new.netns, [(new, near)])
+        far = b"" if old.up else links.up(new.peer_index)
+        if (old.peer_mac, old.peer_mtu) != (new.peer_mac, new.peer_mtu):
+            far += links.change(new.peer_index, mac=_new_mac(old.peer_mac, new.peer_mac), mtu=new.peer_mtu)
+        session.send("change", new.peer_netns, [(new, far)], _NO_IPV6)
+    near += b"" if old.up else links.up(new.index)
+    session.send("change", new.netns, [(new, near)], _NO_IPV6)
 
 
 def _new_mac(old: str, new: str) -> str:

@@ -26,6 +26,8 @@ BUILT_IN: Final[dict[str, tuple[str, ...]]] = {
     "security": ("INPUT", "FORWARD", "OUTPUT"),
 }
 _FAILED_LINE: Final = re.compile(r"line:? (\d+)")
+_SEARCHED: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+_QUOTED: Final = re.compile(r"'([^']+)'")
 _HINT: Final = "install iptables 1.8 or newer (with iptables-nft-restore)"
 
 
@@ -43,8 +45,7 @@ def program(family: Family, verb: str) -> str:
 
 def find_program(name: str) -> str:
     """The path of a program, also where an ordinary user's PATH does not look; empty when there is none."""
-    directories = [*os.get_exec_path(), "/usr/local/sbin", "/usr/sbin", "/sbin"]
-    for directory in directories:
+    for directory in (*os.get_exec_path(), *_SEARCHED):
         path = f"{directory}/{name}"
         if os.access(path, os.X_OK):
             return path
@@ -88,17 +89,23 @@ def check(netns: str, text: str, completed: processes.Completed) -> None:
     if completed.returncode == 0:
         return
     said = completed.stderr.decode(errors="replace").strip()
+    reason = " ".join(said.partition("\nTry ")[0].split()) or f"exit code {completed.returncode}"
+    raise KernelError("restore iptables", netns=netns, subject=_refused(text.splitlines(), said), reason=reason)
+
+
+def _refused(lines: list[str], said: str) -> str:
+    """The line an error is about. One found only at COMMIT (a jump to nowhere) names the chain, not the rule."""
     match = _FAILED_LINE.search(said)
-    lines = text.splitlines()
-    line = int(match[1]) if match else 0
-    subject, table = "", ""
-    if 0 < line <= len(lines):
-        table = next((text[1:] for text in reversed(lines[:line]) if text.startswith("*")), "")
-        subject = lines[line - 1]
-    reason = " ".join(said.split()) or f"exit code {completed.returncode}"
-    raise KernelError(
-        "restore iptables", netns=netns, subject=f"-t {table} {subject}" if subject else "", reason=reason
-    )
+    if match is None or not 0 < int(match[1]) <= len(lines):
+        return ""
+    place = int(match[1]) - 1
+    start = max(number for number in range(place + 1) if lines[number].startswith("*"))
+    table, line = lines[start][1:], lines[place]
+    name = _QUOTED.search(said)
+    if line == "COMMIT" and name is not None:
+        rules = (rule for rule in lines[start:place] if rule.startswith("-A ") and name[1] in rule.split()[2:])
+        line = next(rules, line)
+    return f"-t {table} {line}"
 
 
 def save(netns: str, family: Family) -> tuple[IptablesChain, ...]:

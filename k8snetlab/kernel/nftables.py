@@ -118,10 +118,11 @@ def tables(netns: str) -> tuple[TableKey, ...]:
     return tuple(found)
 
 
-def list_command(netns: str, keys: Iterable[TableKey]) -> processes.Command:
-    """The command that prints tables for `parse_listed`."""
-    text = "".join(f"list table {FAMILY[family]} {name}\n" for family, name in keys)
-    return processes.Command((program(), "--numeric-priority", "--stateless", "-f", "-"), netns, text.encode())
+def list_command(netns: str, key: TableKey) -> processes.Command:
+    """The command that prints a table for `parse_listed`; one a table, since nft 1.0.6 finds only one at a time."""
+    family, name = key
+    argv = (program(), "--numeric-priority", "--stateless", "list", "table", FAMILY[family], name)
+    return processes.Command(argv, netns)
 
 
 def parse_listed(netns: str, completed: processes.Completed) -> tuple[NftObject, ...]:

@@ -61,7 +61,7 @@ class _Observation:
 
     def objects(self, families: tuple[Family, ...]) -> Iterator[KernelObject]:
         ruled: list[tuple[str, Family]] = []
-        tables: dict[str, tuple[nftables.TableKey, ...]] = {}
+        tables: list[tuple[str, nftables.TableKey]] = []
         for name in sorted(netns.names()):
             self._fds[name] = fd = netns.open_netns(name)
             self._stack.callback(os.close, fd)
@@ -72,15 +72,14 @@ class _Observation:
                 if value is not None:
                     yield Sysctl(name, key, value)
             ruled += [(name, family) for family in families if _has_tables(name, family)]
-            if found := nftables.tables(name):
-                tables[name] = found
+            tables += [(name, key) for key in nftables.tables(name)]
             yield from self._namespace(name)
         planned = (item for item in self._planned if isinstance(item, Veth))
         yield from veths.pairs(self._ends, self._fds, self._ask, planned)
         yield from self._chains(ruled)
-        commands = [nftables.list_command(name, keys) for name, keys in tables.items()]
+        commands = [nftables.list_command(*table) for table in tables]
         listed = processes.run_many(commands, parallel=_PARALLEL_SAVES, timeout=_SAVE_SECONDS)
-        for name, completed in zip(tables, listed, strict=True):
+        for (name, _), completed in zip(tables, listed, strict=True):
             yield from nftables.parse_listed(name, completed)
 
     def _namespace(self, name: str) -> Iterator[KernelObject]:

@@ -214,7 +214,11 @@ def _spawn(
     *,
     new_session: bool = False,
 ) -> int:
-    actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(descriptors)]
+    actions: list[tuple[int, int] | tuple[int, int, int]] = [
+        (os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(descriptors)
+    ]
+    if new_session:
+        actions += [(os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable()]
     environment = os.environ if env is None else env
     try:
         with _at(netns):
@@ -260,12 +264,25 @@ def _become(
         setup()
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
+        for descriptor in _inheritable():
+            os.close(descriptor)
         refused = argv[0]
         os.execvpe(argv[0], argv, env)
     except OSError as error:
         os.write(failure, f"{error.errno} {refused or error.filename or 'setup'}".encode())
     finally:
         os._exit(127)
+
+
+def _inheritable() -> list[int]:
+    """The open files past the standard three that a program would get: what the caller itself has inherited."""
+    found = []
+    with os.scandir("/proc/self/fd") as entries:
+        for entry in entries:
+            with suppress(OSError):  # the listing's own is there no more, or will not be
+                if int(entry.name) > 2 and os.get_inheritable(int(entry.name)):
+                    found.append(int(entry.name))
+    return found
 
 
 @contextmanager
