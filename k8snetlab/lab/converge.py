@@ -34,15 +34,8 @@ def build(plan: Plan, identities: Mapping[str, Identity], *, progress: Progress)
     change(plan, Drift(missing=plan.objects), identities, progress=progress)
 
 
-def mend(plan: Plan, identities: Mapping[str, Identity], interrupted: bool, *, progress: Progress) -> Drift:
-    """Make what is missing, remove what is extra; returns what there was to do.
-
-    `interrupted` says that the last change may have been killed midway and left things half made.
-    """
-    if interrupted:
-        from k8snetlab.kernel.sweep import sweep
-
-        sweep()
+def mend(plan: Plan, identities: Mapping[str, Identity], *, progress: Progress) -> Drift:
+    """Make what is missing, remove what is extra; returns what there was to do."""
     drift = drift_from(plan)
     if drift:
         change(plan, drift, identities, progress=progress)

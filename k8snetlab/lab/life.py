@@ -153,9 +153,8 @@ def _bring(running: Holder, record: Record, progress: Progress, *, new: bool) ->
         run_in(running, converge.build, record.plan, _identities(record), progress=progress, meanwhile=save)
         drift = Drift(missing=record.plan.objects)
     else:
-        interrupted = not store.is_clean(running.state)
         save()
-        drift = run_in(running, converge.mend, record.plan, _identities(record), interrupted, progress=progress)
+        drift = run_in(running, converge.mend, record.plan, _identities(record), progress=progress)
     _publish(running, record.plan)
     store.mark(running.state, clean=True)
     return drift

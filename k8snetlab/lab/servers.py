@@ -1,7 +1,9 @@
 """The lab's own programs: the pod server, one process for all pods, and the processes of `image: host/…` containers.
 
-Everything here runs inside the lab. Each program leaves a file with its pid and start time in the lab's tmpfs; one that
-is dead is simply missing from what is observed, so `up` starts it again.
+Everything here runs inside the lab. Each program has a file with its pid and start time in the lab's tmpfs; one that is
+dead is simply missing from what is observed, so `up` starts it again. The file is written by the program's own process
+before its exec, until when that process also holds the lab's lock (an inherited descriptor, closed by exec): whoever
+owns the lock next finds each program that runs, also when the starter was killed.
 """
 
 from __future__ import annotations
@@ -38,8 +40,11 @@ def start_pod_server() -> None:
     SOCKET.unlink(missing_ok=True)
     # -I and -S: nothing of the user's environment, and no site-packages, which would double the start-up time.
     argv = [sys.executable, "-I", "-S", str(_PROGRAM), "--control", str(SOCKET)]
-    pid = processes.start(argv, log=str(_SERVER_LOG))
-    _SERVER_FILE.write_text(f"{pid} {process_start(pid)}\n")
+
+    def note() -> None:
+        _SERVER_FILE.write_text(f"{os.getpid()} {process_start(os.getpid())}\n")
+
+    processes.start(argv, log=str(_SERVER_LOG), setup=note)
 
 
 def observe(planned: Iterable[KernelObject] = ()) -> frozenset[KernelObject]:
@@ -145,10 +150,15 @@ def _pod_server() -> Iterator[int | None]:
 def _start(item: Process, identity: Identity | None) -> None:
     _PROCESSES.mkdir(exist_ok=True)
     file = _process_file(item.name)
-    setup = None if identity is None else lambda: assume(identity)
-    pid = processes.start(item.argv, item.netns, log=str(file.with_suffix(".log")), setup=setup)
-    words = {"pid": pid, "start": process_start(pid), "netns": item.netns, "name": item.name, "pod": item.pod}
-    file.write_text(json.dumps(words | {"argv": list(item.argv)}))
+    known = {"netns": item.netns, "name": item.name, "pod": item.pod, "argv": list(item.argv)}
+
+    def note_and_assume() -> None:
+        pid = os.getpid()
+        file.write_text(json.dumps({"pid": pid, "start": process_start(pid), **known}))
+        if identity is not None:
+            assume(identity)
+
+    processes.start(item.argv, item.netns, log=str(file.with_suffix(".log")), setup=note_and_assume)
 
 
 def _stop(item: Process) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from k8snetlab.cluster.model import Cluster, LabConfig
 from k8snetlab.errors import KernelError, LabError
+from k8snetlab.kernel.identity import Identity
 from k8snetlab.lab import life, servers, store
 from k8snetlab.lab.enter import run_in
 from k8snetlab.lab.holder import Holder
@@ -287,3 +288,20 @@ def test_owned_lab_tells_its_record(name: str) -> None:
     assert found is not None
     assert (found.plan, found.clean) == (Plan(SMALL), True)
     assert run_in(running(name), servers.observe) == {SERVER}
+
+
+def test_a_process_is_its_pod(name: str) -> None:
+    """A program of the host that stands for a container sees the pod's name and files, and not the lab's state."""
+    show = "{ hostname; cat /etc/resolv.conf; ls /run/k8snetlab; ls /sys/class/net; } > /run/netns/.seen; sleep 1000"
+    program = Process("shop_api", "shop/api/main", ("sh", "-c", show), pod="shop/api")
+    up(name)
+    identity = Identity("api-0", "nameserver 10.96.0.10\n", "")
+    run_in(running(name), servers.apply, [program], [], {"shop/api": identity}.get)
+    seen = "api-0\nnameserver 10.96.0.10\nhostname\nhosts\nresolv.conf\neth0\nlo\n"
+    deadline = time.monotonic() + 5
+    while inside(name, "cat /run/netns/.seen 2>/dev/null || true") != seen:
+        assert time.monotonic() < deadline
+    assert run_in(running(name), servers.observe) == {SERVER, program}
+    run_in(running(name), servers.apply, [], [program])
+    assert run_in(running(name), servers.observe) == {SERVER}
+    assert "sleep 1000" not in inside(name, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")

@@ -67,6 +67,8 @@ def build() -> None:
     _ip("api", script)
     script = "link set lo up\nlink set eth0 up\naddr add 10.0.0.2/24 dev eth0\naddr add fd00::2/64 dev eth0 nodad\n"
     _ip("web", script)
+    # As on a lab's nodes: by default the kernel sends one host an ICMP error only once a second or so.
+    _run(["sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=0"], "web")
     for rule in RULES:
         _run(["iptables", "-w", *rule.split()], "web")
     _run(["iptables", "-w", "-A", "OUTPUT", "-d", "10.0.0.2", "-p", "udp", "--dport", "86", "-j", "DROP"], "api")
