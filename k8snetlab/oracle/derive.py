@@ -88,14 +88,16 @@ def _hairpin(scene: Scene, service: Service, port: ServicePort, virtual: IPAddre
         return
     client = _pod_client(scene, backend)
     check = _check(scene, "pod-to-itself-via-service", client, service, port, "cluster-ip", virtual)
-    if backend.key in check.servers:
+    # With session affinity the first answer binds the client, perhaps to another endpoint: only a sole one is certain.
+    certain = service.session_affinity_seconds == 0 or len(check.servers) == 1
+    if backend.key in check.servers and certain:
         node = scene.nodes[backend.node]
         yield replace(
             check,
             source="node",
             sources=node_sources(scene.cluster, node, scene.family),
             servers=(backend.key,),
-            tries=12 * len(check.servers) if service.session_affinity_seconds == 0 else 1,
+            tries=12 * len(check.servers),
         )
 
 
