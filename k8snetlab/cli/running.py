@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from k8snetlab.flows.model import Check, Flow, Result
     from k8snetlab.flows.verdict import Verdict
     from k8snetlab.manifests.document import Manifests
-    from k8snetlab.plan.state import Drift
+    from k8snetlab.plan.state import Drift, Plan
 
 PARALLEL = 4  # probes at a time: each is a process that mostly waits, on a host of two cores or more
 
@@ -89,7 +89,7 @@ def bring_up(name: str, manifests: Manifests, overrides: Overrides) -> tuple[Clu
         record = store.Record(
             manifests=manifests,
             cluster=cluster,
-            plan=build(cluster),
+            plan=_fitted(build(cluster)),
             overrides=asdict(overrides),
             readiness=readiness,
         )
@@ -111,10 +111,25 @@ def change(name: str, edit: Callable[[Manifests], Manifests], readiness: Mapping
         ready = {**previous.readiness, **readiness}
         overrides = Overrides(**previous.overrides)  # type: ignore[arg-type]
         cluster = resolve(manifests, overrides, previous.cluster, ready)
-        record = replace(previous, manifests=manifests, cluster=cluster, plan=build(cluster), readiness=ready)
+        record = replace(previous, manifests=manifests, cluster=cluster, plan=_fitted(build(cluster)), readiness=ready)
         with progress() as show:
             drift = life.change(lab, record, progress=show)
     return cluster, drift
+
+
+def _fitted(plan: Plan) -> Plan:
+    """The plan as this kernel can hold it; what it cannot is said."""
+    from k8snetlab.plan.build import listens_on_sctp, without_sctp
+
+    if not listens_on_sctp(plan):
+        return plan
+    from k8snetlab.kernel.facts import sctp
+
+    fact = sctp()
+    if fact.ok:
+        return plan
+    say(f"warning: no pod listens on SCTP: {fact.detail}; {fact.fix}")
+    return without_sctp(plan)
 
 
 def _say_waiting(pid: int) -> None:

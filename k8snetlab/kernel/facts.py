@@ -86,7 +86,7 @@ def _tried() -> Iterator[Fact]:
     yield _tool_in_namespace("nftables", ["nft", "list", "ruleset"], "kubeProxyMode: nftables", "nftables")
     yield _tool_in_namespace("ipset", ["ipset", "list", "-name"], "kubeProxyMode: ipvs", "ipset")
     yield _ipvs()
-    yield _sctp()
+    yield sctp()
     yield _tool_in_namespace(
         "netem", ["tc", "qdisc", "add", "dev", "lo", "root", "netem"], "delay and loss", "iproute2"
     )
@@ -146,7 +146,8 @@ def _ipvs() -> Fact:
     return Fact("IPVS", there, False, what if there else f"the kernel lacks it ({what})", fix)
 
 
-def _sctp() -> Fact:
+def sctp() -> Fact:
+    """Whether a socket of this protocol opens; where the kernel has it as a module, that loads it."""
     try:
         socket.socket(socket.AF_INET, socket.SOCK_STREAM, _SCTP).close()
     except OSError as error:

@@ -7,10 +7,11 @@ same cluster gives the same plan, and a change in the cluster changes only the o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from k8snetlab.cluster import names
-from k8snetlab.cluster.listeners import listeners
+from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
 from k8snetlab.cluster.model import Cluster, Node
 from k8snetlab.errors import UsageError
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
@@ -26,6 +27,7 @@ from k8snetlab.plan.state import (
     Netns,
     Plan,
     PodServer,
+    Process,
     Route,
     Sysctl,
     Veth,
@@ -106,6 +108,7 @@ def build(cluster: Cluster) -> Plan:
             objects += ruleset.objects(node.name, family)
             objects += proxy.objects(node, family)
     objects += _servers(cluster)
+    objects += _programs(cluster)
     return Plan(tuple(dict.fromkeys(objects)))
 
 
@@ -154,3 +157,32 @@ def _servers(cluster: Cluster) -> Iterator[PodServer]:
         hostname = pod.node if pod.host_network else pod.hostname
         if ports := listening.get(pod.key, ()):
             yield PodServer(netns, pod.key, pod.node, hostname, ports)
+
+
+def _programs(cluster: Cluster) -> Iterator[Process]:
+    """The containers that are programs of the host (`image: host/PROGRAM`), each in its pod's namespace.
+
+    `command` and `args` replace the image's entry point and its arguments as in Kubernetes; the entry point is PROGRAM.
+    """
+    for pod in cluster.pods:
+        if pod.phase != "Running":
+            continue
+        netns = pod.node if pod.host_network else names.pod_netns(pod.namespace, pod.name)
+        for container in pod.containers:
+            if container.image.startswith(RUNS_FOR_REAL):
+                command = container.command or (container.image.removeprefix(RUNS_FOR_REAL),)
+                yield Process(netns, f"{pod.key}/{container.name}", (*command, *container.args), pod.key)
+
+
+def without_sctp(plan: Plan) -> Plan:
+    """The plan for a kernel that has no SCTP: nothing can listen there."""
+    fitted = [_deaf_to_sctp(item) if isinstance(item, PodServer) else item for item in plan.objects]
+    return Plan(tuple(item for item in fitted if not isinstance(item, PodServer) or item.listeners))
+
+
+def listens_on_sctp(plan: Plan) -> bool:
+    return any(_deaf_to_sctp(item) != item for item in plan.objects if isinstance(item, PodServer))
+
+
+def _deaf_to_sctp(server: PodServer) -> PodServer:
+    return replace(server, listeners=tuple(each for each in server.listeners if each[0] != "SCTP"))

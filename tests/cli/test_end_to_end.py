@@ -131,6 +131,47 @@ def test_exec_and_probe(lab: Run) -> None:
     assert "no pod default/web-nobody" in unknown.stderr
 
 
+PROGRAM = """
+apiVersion: v1
+kind: Pod
+metadata: {name: real, labels: {app: real}}
+spec:
+  containers:
+    - name: server
+      image: host/python3
+      args:
+        - -c
+        - |
+          import socket
+          server = socket.create_server(("", 8080))
+          while True:
+              server.accept()[0].sendall(socket.gethostname().encode())
+      ports: [{containerPort: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: real}
+spec: {selector: {app: real}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec: {containers: [{name: c, image: nginx, ports: [{containerPort: 9, protocol: SCTP}]}]}
+"""
+
+
+@pytest.mark.root
+def test_a_program_of_the_host_runs_in_its_pod(lab: Run) -> None:
+    made = lab("up", "-f", "-", stdin=PROGRAM)
+    assert made.returncode == 0, made.stderr
+    assert lab("status").returncode == 0
+    asking = "import socket, sys; sys.stdout.write(socket.create_connection((sys.argv[1], 80)).recv(99).decode())"
+    address = json.loads(lab("get", "service", "real", "-o", "json").stdout)["spec"]["clusterIP"]
+    assert lab("exec", "client", "--", sys.executable, "-c", asking, address).stdout == "real"
+    checked = json.loads(lab("check", "-o", "json").stdout)
+    assert [each for each in checked["checks"] if not each["passed"]] == []
+
+
 @pytest.mark.root
 def test_scenarios_pass() -> None:
     argv = [sys.executable, "-m", "k8snetlab", "test", str(SCENARIOS)]
