@@ -9,8 +9,24 @@ import click
 from k8snetlab.cli.options import lab_option, namespace_option
 
 
+class Exec(click.Command):
+    """As with kubectl, options may follow the target where `--` says that the command begins behind it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            ctx.allow_interspersed_args = True
+            try:
+                found, _, _ = self.make_parser(ctx).parse_args(args[: args.index("--")])
+                words = found.get("command")
+                ctx.allow_interspersed_args = not (isinstance(words, tuple) and words)
+            except click.UsageError:  # that `--` is one of the command's own words
+                ctx.allow_interspersed_args = False
+        return super().parse_args(ctx, args)
+
+
 @click.command(
     "exec",
+    cls=Exec,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog="Example: k8snetlab exec shop/api -- curl -s http://10.96.12.7/",
 )

@@ -39,6 +39,8 @@ def get_command(
     many = plural(kind)
     if many is None:
         raise UsageError(f'the lab has no resource type "{kind}"', hint=f"it has {', '.join(sorted(SINGULAR))}")
+    if name and "/" in name and many not in CLUSTER_SCOPED:
+        namespace, name = name.split("/", 1)
     running = require(lab_name)
     everywhere = all_namespaces or many in CLUSTER_SCOPED
     wanted = _labels(selector)

@@ -7,7 +7,6 @@ something or the lab could not be built, 4 nothing was tested, 130 interrupted.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 import click
@@ -84,10 +83,6 @@ def main() -> None:
     except LabError as error:
         fail(error)
         code = error.exit_code
-    except BrokenPipeError:
-        # The reader went away (`k8snetlab plan | head`): not an error of ours, and nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except KeyboardInterrupt:
         code = 130
     sys.exit(code if isinstance(code, int) else 0)

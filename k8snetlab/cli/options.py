@@ -27,7 +27,11 @@ def files_option(*, required: bool) -> Decorator[Any]:
 
 def lab_option(command: Any) -> Any:
     return click.option(
-        "--lab", "lab_name", metavar="NAME", help="Which lab; by default the only one that runs, else `default`."
+        "--lab",
+        "lab_name",
+        metavar="NAME",
+        envvar="K8SNETLAB_LAB",
+        help="Which lab; by default the only one that runs, else `default`.",
     )(command)
 
 

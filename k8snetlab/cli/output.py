@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from k8snetlab.errors import LabError, ManifestError
+from k8snetlab.errors import HostError, LabError, ManifestError
 
 
 def colour(stream: Any = None) -> bool:
@@ -21,25 +21,36 @@ def colour(stream: Any = None) -> bool:
 
 def say(message: str) -> None:
     """Progress and remarks."""
-    click.echo(message, err=True)
+    _write(message, err=True)
 
 
 def data(text: str) -> None:
     """The answer itself."""
-    click.echo(text)
+    _write(text)
 
 
 def data_json(value: object) -> None:
     """One JSON document on stdout."""
     import json
 
-    click.echo(json.dumps(value, indent=2))
+    _write(json.dumps(value, indent=2))
 
 
 def data_yaml(value: object) -> None:
     import yaml
 
-    click.echo(yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False, default_flow_style=False), nl=False)
+    _write(yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False, default_flow_style=False), end=False)
+
+
+def _write(text: str, *, err: bool = False, end: bool = True) -> None:
+    """A reader that goes away (`k8snetlab check | head`) has read enough: the command goes on to its own exit code."""
+    try:
+        click.echo(text, nl=end, err=err)
+    except OSError as error:
+        stream = sys.stderr if err else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise HostError(f"cannot write to {stream.name.strip('<>')}: {error.strerror}") from error
 
 
 def fail(error: LabError) -> None:

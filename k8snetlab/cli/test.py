@@ -31,11 +31,13 @@ def test_command(paths: Sequence[str], jobs: int, shard: str | None, junit: str 
     """
     from k8snetlab.report.junit import junit_xml
 
+    if junit and not Path(junit).parent.is_dir():
+        raise UsageError(f"--junit {junit}: no such directory")
     scenarios = _shard(_scenarios(paths), shard)
     cases = _run_all(scenarios, jobs, timeout)
     failed = sum(1 for case in cases if case.failures or case.error)
     if junit:
-        Path(junit).write_text(junit_xml(cases))
+        Path(junit).write_text(junit_xml(cases), encoding="utf-8")
     checks = sum(case.checks for case in cases)
     say(f"{len(cases)} scenarios, {checks} checks, {failed} scenarios failed")
     if failed:

@@ -7,8 +7,8 @@ and, as a destination only: an IP address, a DNS name, a URL.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 from ipaddress import ip_address
 
 from k8snetlab.cluster import names
@@ -32,9 +32,12 @@ _WORKLOADS = {
     "replicaset": "ReplicaSet",
     "job": "Job",
 }
-_URL = re.compile(r"(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]+\]|[^/:\s]+)(?::(?P<port>\d{1,5}))?(?P<path>/\S*)?")
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]+\]|[^/:?#@\[\]\s]+)(?::(?P<port>\d{1,5}))?(?P<path>/\S*)?"
+)
+# At least two labels, the last one not a number: 10.0.0.300 is a slip, no name (RFC 1123, 2.1).
 _DNS_NAME = re.compile(
-    r"(?=.{1,254}$)([a-z0-9_]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.?", re.I
+    r"(?=.{1,254}$)([a-z0-9_]([-a-z0-9]{0,61}[a-z0-9])?\.)+(?!\d+\.?$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.?", re.I
 )
 
 
@@ -55,7 +58,12 @@ def place(cluster: Cluster, text: str, default_namespace: str = "default", *, as
         return pod_place(_first_pod(cluster, _WORKLOADS[kind], rest, default_namespace))
     if kind in _SERVICES and rest:
         raise UsageError(f"{text}: a Service cannot send or run anything", hint="name one of its pods")
-    return pod_place(_pod(cluster, rest if kind in _PODS and rest else text, default_namespace))
+    key = _key(rest if kind in _PODS and rest else text, default_namespace)
+    pod = cluster.pod(key)
+    if pod is None:
+        others = _others_named(cluster, text, default_namespace, as_destination=as_destination)
+        raise _unknown("pod", key, (each.key for each in cluster.pods), others)
+    return pod_place(pod)
 
 
 def pod_place(pod: Pod) -> Place:
@@ -114,7 +122,7 @@ def address_of(cluster: Cluster, target: Place) -> str:
 
 def _address_or_name(cluster: Cluster, text: str, namespace: str) -> Place | None:
     if "://" in text:
-        if not _URL.fullmatch(text):
+        if not _is_url(text):
             raise UsageError(f"{text}: not an http:// or https:// URL")
         return Place(kind="url", name=text)
     try:
@@ -125,6 +133,16 @@ def _address_or_name(cluster: Cluster, text: str, namespace: str) -> Place | Non
     if "/" not in text and _DNS_NAME.fullmatch(text) and cluster.pod(f"{namespace}/{text}") is None:
         return Place(kind="name", name=text)
     return None
+
+
+def _is_url(text: str) -> bool:
+    match = _URL.fullmatch(text)
+    if match is None or not 0 < int(match["port"] or 80) < 65536:
+        return False
+    try:
+        return not match["host"].startswith("[") or ip_address(match["host"].strip("[]")).version == 6
+    except ValueError:
+        return False
 
 
 def _url_flow(source: Place, target: Place, port: int | None, protocol: str | None) -> Flow:
@@ -152,13 +170,14 @@ def _url_flow(source: Place, target: Place, port: int | None, protocol: str | No
 def _service_flow(cluster: Cluster, source: Place, target: Place, port: int | None, protocol: str | None) -> Flow:
     service = _service(cluster, target.name, "default")
     ports = [entry for entry in service.ports if port in (None, entry.port)]
-    if protocol in ("TCP", "UDP", "SCTP"):
-        ports = [entry for entry in ports if entry.protocol == protocol] or ports
+    if protocol in ("TCP", "UDP", "SCTP", "HTTP"):
+        ports = [entry for entry in ports if entry.protocol == protocol.replace("HTTP", "TCP")] or ports
     entry = ports[0] if ports else None
     if service.spec.type == "ExternalName":
         raise UsageError(f"svc/{service.key} is only a DNS name for {service.spec.external_name}")
     if service.headless:
-        address, number = _headless_address(service, entry, port)
+        # No proxy translates a port: it is one of the pods', whether the Service knows it or not.
+        address, number = _headless_address(service, entry or next(iter(service.ports), None), port)
     else:
         address, number = str(service.cluster_ips[0]), port or (entry.port if entry else 0)
     chosen = _protocol(protocol or (entry.protocol if entry else "TCP"))
@@ -185,14 +204,6 @@ def _protocol(text: str) -> FlowProtocol:
 
 def _key(text: str, namespace: str) -> str:
     return text if "/" in text else f"{namespace}/{text}"
-
-
-def _pod(cluster: Cluster, text: str, namespace: str) -> Pod:
-    key = _key(text, namespace)
-    pod = cluster.pod(key)
-    if pod is None:
-        raise _unknown("pod", key, (each.key for each in cluster.pods))
-    return pod
 
 
 def _service(cluster: Cluster, text: str, namespace: str) -> Service:
@@ -222,9 +233,26 @@ def _first_pod(cluster: Cluster, kind: str, text: str, namespace: str) -> Pod:
     raise _unknown(kind, key, (f"{w.namespace}/{w.name}" for w in cluster.workloads if w.kind == kind))
 
 
-def _unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    known = list(known)
-    beginning = name.split("/")[-1]  # `web` for a pod of Deployment web
-    close = get_close_matches(name, known, 3, 0.6) or [k for k in known if k.split("/")[-1].startswith(beginning)]
-    hint = f"did you mean {' or '.join(close[:3])}?" if close else ""
-    return UsageError(f"no {kind} {name}", hint=hint)
+def _others_named(cluster: Cluster, text: str, namespace: str, *, as_destination: bool) -> list[str]:
+    """What else is called so: a bare name means a pod, which is easily forgotten."""
+    found = [f"node/{text}"] if cluster.node(text) else []
+    found += [f"external/{text}"] if text in EXTERNAL else []
+    key = _key(text, namespace)
+    return found + ([f"svc/{key}"] if as_destination and cluster.service(key) else [])
+
+
+def _unknown(kind: str, name: str, known: Iterable[str], others: Sequence[str] = ()) -> UsageError:
+    close = [*others, *_near(name, known)][:3]
+    return UsageError(f"no {kind} {name}", hint=f"did you mean {' or '.join(close)}?" if close else "")
+
+
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    """Those whose own name is like it, or begins like it (`web` for a pod of Deployment web); its namespace first."""
+    namespace, _, own = name.rpartition("/")
+    likeness = {}
+    for key in known if own else ():
+        other = key.rpartition("/")[2]
+        ratio = SequenceMatcher(None, own, other).ratio()
+        if ratio > 0.6 or other.startswith(own):
+            likeness[key] = (key.rpartition("/")[0] != namespace, -ratio, key)
+    return sorted(likeness, key=likeness.__getitem__)

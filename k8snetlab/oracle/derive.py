@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from k8snetlab.cluster import names
-from k8snetlab.cluster.model import Cluster, Node, Pod, Service, ServicePort
+from k8snetlab.cluster.model import Cluster, Endpoint, Node, Pod, Service, ServicePort
 from k8snetlab.errors import UsageError
 from k8snetlab.flows.model import Check, Flow, FlowProtocol, IPAddress, Place
 from k8snetlab.flows.targets import node_place, pod_place
 from k8snetlab.oracle.direct import direct_checks
 from k8snetlab.oracle.places import Scene, address_of, external_place
-from k8snetlab.oracle.services import Client, Via, expect, node_sources
+from k8snetlab.oracle.services import Client, Expectation, Via, expect, node_sources
 from k8snetlab.oracle.written import written_checks
 
 # The types of communication that exist, in the order in which they are shown.
@@ -61,7 +61,7 @@ def _service_checks(scene: Scene, service: Service) -> Iterator[Check]:
     if service.headless:
         yield from _headless(scene, service)
     virtual = address_of(service.cluster_ips, scene.family)
-    if virtual is None or not service.proxied():
+    if virtual is None or not service.proxied() or scene.cluster.config.proxy_mode == "none":
         return
     for port in service.ports:
         yield from _cluster_ip(scene, service, port, virtual)
@@ -72,10 +72,10 @@ def _service_checks(scene: Scene, service: Service) -> Iterator[Check]:
 def _cluster_ip(scene: Scene, service: Service, port: ServicePort, virtual: IPAddress) -> Iterator[Check]:
     """From a pod beside an endpoint and one that is not, from an endpoint itself, and from a node."""
     for pod in _clients(scene, port):
-        yield _check(scene, "pod-to-clusterip", _pod_client(scene, pod), service, port, "cluster-ip", virtual)
+        yield from _checks(scene, "pod-to-clusterip", _pod_client(scene, pod), service, port, "cluster-ip", virtual)
     yield from _hairpin(scene, service, port, virtual)
     node = next(iter(scene.nodes.values()))
-    yield _check(scene, "node-to-clusterip", _node_client(scene, node), service, port, "cluster-ip", virtual)
+    yield from _checks(scene, "node-to-clusterip", _node_client(scene, node), service, port, "cluster-ip", virtual)
 
 
 def _hairpin(scene: Scene, service: Service, port: ServicePort, virtual: IPAddress) -> Iterator[Check]:
@@ -87,18 +87,13 @@ def _hairpin(scene: Scene, service: Service, port: ServicePort, virtual: IPAddre
     if backend is None:
         return
     client = _pod_client(scene, backend)
-    check = _check(scene, "pod-to-itself-via-service", client, service, port, "cluster-ip", virtual)
-    # With session affinity the first answer binds the client, perhaps to another endpoint: only a sole one is certain.
-    certain = service.session_affinity_seconds == 0 or len(check.servers) == 1
-    if backend.key in check.servers and certain:
-        node = scene.nodes[backend.node]
-        yield replace(
-            check,
-            source="node",
-            sources=node_sources(scene.cluster, node, scene.family),
-            servers=(backend.key,),
-            tries=12 * len(check.servers),
-        )
+    sources = node_sources(scene.cluster, scene.nodes[backend.node], scene.family)
+    for check in _checks(scene, "pod-to-itself-via-service", client, service, port, "cluster-ip", virtual):
+        # With session affinity the first answer binds the client, perhaps to another endpoint: only a sole one is sure.
+        certain = service.session_affinity_seconds == 0 or len(check.servers) == 1
+        if backend.key in check.servers and certain:
+            tries = 12 * len(check.servers)
+            yield replace(check, source="node", sources=sources, servers=(backend.key,), tries=tries)
 
 
 def _node_port(scene: Scene, service: Service, port: ServicePort) -> Iterator[Check]:
@@ -113,12 +108,12 @@ def _node_port(scene: Scene, service: Service, port: ServicePort) -> Iterator[Ch
         for node in (own, other):
             if node is not None and (address := scene.node_ip(node)):
                 client = _pod_client(scene, pod)
-                yield _check(scene, "pod-to-nodeport", client, service, port, "node-port", address, entry=node)
+                yield from _checks(scene, "pod-to-nodeport", client, service, port, "node-port", address, entry=node)
     outside = Client(address=names.outside_address(names.CLIENT, scene.family))
     for node in scene.nodes.values():
         address = scene.node_ip(node)
         if address:
-            yield _check(scene, "external-to-nodeport", outside, service, port, "node-port", address, entry=node)
+            yield from _checks(scene, "external-to-nodeport", outside, service, port, "node-port", address, entry=node)
 
 
 def _headless(scene: Scene, service: Service) -> Iterator[Check]:
@@ -127,7 +122,9 @@ def _headless(scene: Scene, service: Service) -> Iterator[Check]:
         for endpoint in port.endpoints:
             server = scene.cluster.pod(endpoint.pod) if endpoint.pod else None
             client = next((pod for pod in scene.pods if server is None or pod.key != server.key), None)
-            if endpoint.ip.version != scene.family or server is None or client is None or not endpoint.ready:
+            protocol = _protocol(scene, port, (endpoint,))
+            usable = endpoint.ip.version == scene.family and endpoint.ready
+            if not usable or server is None or client is None or protocol is None:
                 continue
             own = scene.ip(client)
             yield Check(
@@ -137,7 +134,7 @@ def _headless(scene: Scene, service: Service) -> Iterator[Check]:
                     sender=pod_place(client),
                     destination=_service_place(service),
                     address=str(endpoint.ip),
-                    protocol=_probe_protocol(port),
+                    protocol=protocol,
                     port=endpoint.port,
                 ),
                 source="pod",
@@ -147,7 +144,7 @@ def _headless(scene: Scene, service: Service) -> Iterator[Check]:
             break
 
 
-def _check(
+def _checks(
     scene: Scene,
     kind: str,
     client: Client,
@@ -156,19 +153,25 @@ def _check(
     via: Via,
     address: IPAddress,
     entry: Node | None = None,
-) -> Check:
+) -> Iterator[Check]:
+    """One check; none when nothing of the lab answers at one of the endpoints: then nobody knows what comes of it."""
     expectation = expect(scene.cluster, service, port, client, via, entry)
+    if entry is not None and not _opens_node_ports(scene, address):
+        expectation = Expectation(outcome="refused")
+    protocol = _protocol(scene, port, expectation.endpoints)
+    if protocol is None:
+        return
     sender = _sender(client)
     number = port.node_port if via == "node-port" else port.port
     where = f"{entry.name}:{number} ({service.key})" if entry else f"{service.key}:{number}"
-    return Check(
+    yield Check(
         type=kind,
         name=f"{sender.name} to {where}",
         flow=Flow(
             sender=sender,
             destination=node_place(entry) if entry else _service_place(service),
             address=str(address),
-            protocol=_probe_protocol(port),
+            protocol=protocol,
             port=number,
         ),
         expected=expectation.outcome,
@@ -210,6 +213,16 @@ def _service_place(service: Service) -> Place:
     return Place(kind="service", name=service.key)
 
 
-def _probe_protocol(port: ServicePort) -> FlowProtocol:
-    """A TCP port is asked by HTTP, which the lab's server speaks on all of them, so that it can say what it saw."""
-    return "HTTP" if port.protocol == "TCP" else port.protocol
+def _protocol(scene: Scene, port: ServicePort, endpoints: Sequence[Endpoint]) -> FlowProtocol | None:
+    """What to ask by so that whoever answers can: a TCP port by HTTP, which the lab's server speaks on all of them, so
+    that it can say what it saw; a program of the host is only known to accept connections. None when none will do."""
+    answerers = {scene.answerer(endpoint, port.protocol) for endpoint in endpoints}
+    if "" in answerers or ("program" in answerers and port.protocol != "TCP"):
+        return None
+    return "HTTP" if port.protocol == "TCP" and "program" not in answerers else port.protocol
+
+
+def _opens_node_ports(scene: Scene, address: IPAddress) -> bool:
+    """kube-proxy's --nodeport-addresses; ranges of only the other family are as good as none (NP.3, NP.6)."""
+    chosen = [cidr for cidr in scene.cluster.config.node_port_addresses if cidr.version == scene.family]
+    return not chosen or any(address in cidr for cidr in chosen)

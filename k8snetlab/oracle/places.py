@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
-from k8snetlab.cluster.listeners import listeners
-from k8snetlab.cluster.model import Cluster, Family, IPAddress, Node, Pod
+from k8snetlab.cluster import names
+from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
+from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod
 from k8snetlab.flows.model import Place
+
+# The server that stands for the internet is reached by its address alone, so it has these two ports and no others.
+INTERNET_LISTENERS = (("TCP", 80), ("UDP", 80))
 
 
 def external_place(name: str) -> Place:
@@ -52,6 +57,23 @@ class Scene:
 
     def node_ip(self, node: Node) -> IPAddress | None:
         return address_of(node.addresses, self.family)
+
+    @cached_property
+    def programs(self) -> frozenset[str]:
+        """The pods of which some container is a program of the host: nobody knows what that says."""
+        return frozenset(
+            pod.key for pod in self.cluster.pods if any(each.image.startswith(RUNS_FOR_REAL) for each in pod.containers)
+        )
+
+    def answerer(self, endpoint: Endpoint, protocol: str) -> Literal["server", "program", ""]:
+        """What answers at an endpoint: the lab's own server, a program of the host, or nothing that the lab has."""
+        listener = protocol, endpoint.port
+        if endpoint.pod is not None:
+            if listener in self.listening.get(endpoint.pod, ()):
+                return "server"
+            return "program" if endpoint.pod in self.programs else ""
+        internet = names.outside_address(names.INTERNET, self.family)
+        return "server" if endpoint.ip == internet and listener in INTERNET_LISTENERS else ""
 
     def tcp_port(self, pod: Pod) -> int | None:
         """The first TCP port the pod listens on."""

@@ -8,7 +8,7 @@ the truth table of kube-proxy's own end-to-end tests), never from the rules the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod, Service, ServicePort
@@ -28,9 +28,11 @@ class Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """`servers` are pod keys; `sources` every address the server may see, `source` whose they are."""
+    """`servers` are pod keys, none when somebody else than a pod may answer; `sources` every address the server may
+    see, `source` whose they are. `endpoints` are those that the connection may go to."""
 
     outcome: Outcome
+    endpoints: tuple[Endpoint, ...] = ()
     servers: tuple[str, ...] = ()
     source: SeenSource | None = None
     sources: tuple[IPAddress, ...] = ()
@@ -107,14 +109,26 @@ def _judge(
         # that a load balancer's probe sees a dead node (conformance SVC.7, TP.2, TP.6).
         elsewhere = any(e.ready or (e.serving and e.terminating) for e in endpoints)
         return Expectation(outcome="timeout" if elsewhere else "refused")
-    servers = tuple(sorted({endpoint.pod for endpoint in usable if endpoint.pod}))
+    keys = {endpoint.pod for endpoint in usable}
+    servers = () if None in keys else tuple(sorted(key for key in keys if key))
     family: Family = 4 if client.address.version == 4 else 6
     of_entry = node_sources(cluster, entry, family)
-    if not keeps:
-        return Expectation(outcome="ok", servers=servers, source="node", sources=of_entry)
+    promise = Expectation(outcome="ok", endpoints=tuple(usable), servers=servers, source="node", sources=of_entry)
+    lent = [endpoint for endpoint in usable if _borrows(cluster, endpoint, client)]
+    if not keeps or len(lent) == len(usable):
+        return promise
     own: SeenSource = "pod" if client.pod is not None else "client"
-    if all(endpoint.ip == client.address for endpoint in usable):
-        # Hairpin: the server is the client. With its own address as source it would answer itself, past the node.
-        return Expectation(outcome="ok", servers=servers, source="node", sources=of_entry)
-    hairpin = of_entry if any(endpoint.ip == client.address for endpoint in usable) else ()
-    return Expectation(outcome="ok", servers=servers, source=own, sources=(client.address, *hairpin))
+    return replace(promise, source=own, sources=(client.address, *(of_entry if lent else ())))
+
+
+def _borrows(cluster: Cluster, endpoint: Endpoint, client: Client) -> bool:
+    """Whether even a client that keeps its address towards others is seen as the node by this endpoint.
+
+    Hairpin: the server is the client. With its own address as source it would answer itself, past the node (HAIR.1).
+    Egress: what a pod sends to an endpoint outside the cluster is masqueraded on its way out (POD.8).
+    """
+    if endpoint.ip == client.address:
+        return True
+    inside = endpoint.pod or any(endpoint.ip in subnet for subnet in cluster.config.pod_subnets)
+    of_nodes = any(endpoint.ip in node.addresses for node in cluster.nodes)
+    return client.pod is not None and not inside and not of_nodes

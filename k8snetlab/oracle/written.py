@@ -46,6 +46,8 @@ def _expand(cluster: Cluster, document: lab.Check) -> Iterator[Check]:
 def _check(cluster: Cluster, document: lab.Check, one: Flow, *, several: bool) -> Check:
     spec = document.spec
     name = document.metadata.name
+    if spec.source and one.protocol == "ICMP":
+        raise UsageError("a ping does not tell which address was seen", hint="say which port with spec.port")
     return Check(
         type="custom",
         name=f"{name} ({one.sender.name} to {one.destination.name})" if several else name,

@@ -34,7 +34,8 @@ def junit_xml(cases: Sequence[Case]) -> str:
 def _case(case: Case) -> str:
     head = f'  <testcase classname="k8snetlab" name={_attribute(case.name)} time="{case.seconds:.3f}"'
     if case.error:
-        return f"{head}>\n    <error message={_attribute(case.error)}/>\n  </testcase>\n"
+        text = escape(_clean(case.error))
+        return f"{head}>\n    <error message={_attribute(case.error)}>{text}</error>\n  </testcase>\n"
     if case.failures:
         message = f"{len(case.failures)} of {case.checks} checks failed"
         text = escape(_clean("\n".join(case.failures)))
@@ -43,7 +44,8 @@ def _case(case: Case) -> str:
 
 
 def _attribute(text: str) -> str:
-    return quoteattr(_clean(text).splitlines()[0] if text else "")
+    """The first line that says something."""
+    return quoteattr(next((line for line in _clean(text).splitlines() if line.strip()), ""))
 
 
 def _clean(text: str) -> str:

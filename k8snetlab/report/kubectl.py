@@ -44,7 +44,7 @@ def names(kind: str, objects: Sequence[Object]) -> list[str]:
 
 
 def human_age(seconds: int) -> str:
-    """As kubectl shortens it: 45s, 3m20s, 25m, 5h, 3d (apimachinery/pkg/util/duration)."""
+    """As kubectl shortens it: 45s, 3m20s, 25m, 5h10m, 30h, 3d4h, 9d (apimachinery/pkg/util/duration)."""
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if seconds < 120:
         return f"{seconds}s"
@@ -54,7 +54,9 @@ def human_age(seconds: int) -> str:
         return f"{minutes}m"
     if hours < 8:
         return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
-    return f"{hours}h" if hours < 48 else f"{days}d"
+    if hours < 48:
+        return f"{hours}h"
+    return f"{days}d{hours % 24}h" if days < 8 and hours % 24 else f"{days}d"
 
 
 def _pairs(labels: Mapping[str, str] | None) -> str:
@@ -62,14 +64,24 @@ def _pairs(labels: Mapping[str, str] | None) -> str:
 
 
 def _selector(selector: Mapping[str, Any] | None) -> str:
+    """A LabelSelector, or the plain labels of a Service (apimachinery, FormatLabelSelector): sorted by key."""
     selector = selector or {}
     if not {"matchLabels", "matchExpressions"} & selector.keys():
         return _pairs(selector)
-    parts = [f"{key}={value}" for key, value in sorted(selector.get("matchLabels", {}).items())]
-    for each in selector.get("matchExpressions", ()):
-        values = f" ({','.join(each.get('values', ()))})" if each.get("values") else ""
-        parts.append(f"{each['key']} {each['operator'].lower()}{values}")
-    return ",".join(parts) or NONE
+    parts = [(key, f"{key}={value}") for key, value in selector.get("matchLabels", {}).items()]
+    parts += [(each["key"], _requirement(each)) for each in selector.get("matchExpressions", ())]
+    return ",".join(text for _, text in sorted(parts)) or NONE
+
+
+def _requirement(expression: Object) -> str:
+    key, values = expression["key"], ",".join(sorted(expression.get("values", ())))
+    match expression["operator"]:
+        case "Exists":
+            return str(key)
+        case "DoesNotExist":
+            return f"!{key}"
+        case operator:
+            return f"{key} {operator.lower()} ({values})"
 
 
 def _containers(template: Object) -> list[Object]:
@@ -86,7 +98,15 @@ def _pod(item: Object) -> list[str]:
 
 def _pod_wide(item: Object) -> list[str]:
     status = item["status"]
-    return [status.get("podIP", NONE), item["spec"].get("nodeName", NONE), NONE, NONE]
+    gates = [each["conditionType"] for each in item["spec"].get("readinessGates", ())]
+    conditions = {each["type"]: each["status"] for each in status.get("conditions", ())}
+    open_gates = sum(conditions.get(gate) == "True" for gate in gates)
+    return [
+        status.get("podIP", NONE),
+        item["spec"].get("nodeName", NONE),
+        NONE,
+        f"{open_gates}/{len(gates)}" if gates else NONE,
+    ]
 
 
 def _service(item: Object) -> list[str]:
@@ -114,19 +134,20 @@ def _service_ports(ports: Sequence[Object]) -> str:
 
 
 def _endpoints(item: Object) -> list[str]:
-    found = [
-        f"[{address['ip']}]:{port['port']}" if ":" in address["ip"] else f"{address['ip']}:{port['port']}"
-        for subset in item.get("subsets", ())
-        for port in subset.get("ports", ())
-        for address in subset.get("addresses", ())
-    ]
+    found: list[str] = []
+    for subset in item.get("subsets", ()):
+        addresses = [address["ip"] for address in subset.get("addresses", ())]
+        if not subset.get("ports"):  # a headless Service may have none
+            found += addresses
+        for port in subset.get("ports", ()):
+            found += [f"[{ip}]:{port['port']}" if ":" in ip else f"{ip}:{port['port']}" for ip in addresses]
     return [_shortened(found)]
 
 
 def _endpoint_slice(item: Object) -> list[str]:
-    ports = [str(port.get("port", "*")) for port in item.get("ports") or ()]
+    ports = [str(port.get("port") or port.get("name") or "*") for port in item.get("ports") or ()]
     addresses = [address for endpoint in item.get("endpoints") or () for address in endpoint["addresses"]]
-    return [item["addressType"], ",".join(ports) or "<unset>", _shortened(addresses, "<unset>")]
+    return [item["addressType"], _shortened(ports, "<unset>"), _shortened(addresses, "<unset>")]
 
 
 def _shortened(found: Sequence[str], none: str = NONE) -> str:
@@ -180,10 +201,12 @@ def _daemon_set(item: Object) -> list[str]:
 
 
 def _job(item: Object) -> list[str]:
+    """DURATION is empty: nobody has written down when a job began (status.startTime)."""
     status, spec = item["status"], item["spec"]
-    wanted = spec.get("completions", spec.get("parallelism", 1))
+    done, parallel = status.get("succeeded", 0), spec.get("parallelism", 1)
+    completions = spec.get("completions") or (f"1 of {parallel}" if parallel > 1 else 1)
     state = "Suspended" if spec.get("suspend") else "Running" if status.get("active") else "Complete"
-    return [state, f"{status.get('succeeded', 0)}/{wanted}"]
+    return [state, f"{done}/{completions}", ""]
 
 
 def _cron_job(item: Object) -> list[str]:
@@ -205,7 +228,7 @@ def _policy(item: Object) -> list[str]:
 
 def _ingress(item: Object) -> list[str]:
     spec = item.get("spec", {})
-    hosts = [rule.get("host", "*") or "*" for rule in spec.get("rules", ())]
+    hosts = [rule["host"] for rule in spec.get("rules", ()) if rule.get("host")]
     ports = "80, 443" if spec.get("tls") else "80"
     addresses = item.get("status", {}).get("loadBalancer", {}).get("ingress", ())
     address = ",".join(each.get("ip", "") or each.get("hostname", "") for each in addresses)
@@ -240,11 +263,11 @@ _COLUMNS: Mapping[str, tuple[Sequence[str], Cells, Sequence[str], Cells]] = {
         _TEMPLATE,
         _template_wide,
     ),
-    "jobs": (("STATUS", "COMPLETIONS"), _job, _TEMPLATE[:2], lambda item: _template_wide(item)[:2]),
+    "jobs": (("STATUS", "COMPLETIONS", "DURATION"), _job, _TEMPLATE, _template_wide),
     "cronjobs": (("SCHEDULE", "LAST SCHEDULE"), _cron_job, (), _nothing),
     "networkpolicies": (("POD-SELECTOR",), _policy, (), _nothing),
     "ingresses": (("CLASS", "HOSTS", "ADDRESS", "PORTS"), _ingress, (), _nothing),
-    "ingressclasses": (("CONTROLLER",), lambda item: [item.get("spec", {}).get("controller", "")], (), _nothing),
+    "ingressclasses": (("CONTROLLER", "PARAMETERS"), lambda item: [item["spec"]["controller"], NONE], (), _nothing),
 }
 
 CLUSTER_SCOPED = ("nodes", "namespaces", "ingressclasses")
