@@ -5,15 +5,17 @@ BIN := $(VENV)/bin
 # Labs need root. Nothing that root writes may stay behind in the tree of an ordinary user.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo env PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=/root/.cache/hypothesis CI=$(CI))
 PYTEST_ARGS ?=
+VM_ARGS ?=
+VM_KERNEL ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/k8snetlab/uml
 BENCH_ARGS ?=
 
 export VENV
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test vm-test check format bench clean
 .NOTPARALLEL:
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup:  ## install what is missing (every other target does this first)
 	@tools/setup
@@ -23,6 +25,10 @@ demo: setup  ## bring up a shop on three nodes, prove every way its parts talk, 
 
 test: setup  ## run every test, with the lab's in namespaces of their own
 	@$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider --leak-check $(PYTEST_ARGS)
+
+vm-test: setup  ## run the tests of IPVS and SCTP under a kernel that has them (built once, 8 minutes)
+	@tools/vm/build $(VM_KERNEL)
+	@$(SUDO) tools/vm/run.py --kernel $(VM_KERNEL) -- $(BIN)/python -m pytest -p no:cacheprovider -m vm tests/vm $(VM_ARGS)
 
 check: setup  ## formatting, lint, types, layers
 	@$(BIN)/ruff format --check .
