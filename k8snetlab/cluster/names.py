@@ -18,6 +18,7 @@ WORLD = (FABRIC, ROUTER, CLIENT, INTERNET)
 
 FABRIC_BRIDGE = "br0"
 POD_BRIDGE = "cni0"
+IPVS_LINK = "kube-ipvs0"  # where kube-proxy puts the addresses of Services in IPVS mode
 UPLINK = "eth0"  # what a pod, a node, the router and an external host call their (first) interface
 
 # Documentation ranges (RFC 5737, RFC 3849) stand for the world outside; the host's own networks never use them.

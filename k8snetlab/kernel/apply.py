@@ -1,8 +1,8 @@
 """Make the kernel contain what is missing and not contain what is extra.
 
 The steps, each for all namespaces before the next: remove, make namespaces (with the sysctls that must hold before a
-link exists), start what loads iptables and nftables, make links, then fill each namespace with addresses, neighbours
-and routes.
+link exists), fill ipsets, start what loads iptables and nftables, make links, then fill each namespace with addresses,
+neighbours, routes and IPVS servers; last, destroy ipsets that no rule asks any more.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ import errno
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Final
 
-from k8snetlab.kernel import addresses, iptables, links, netlink, netns, nftables, processes, sysctl
+from k8snetlab.kernel import addresses, ipset, iptables, ipvs, links, netlink, netns, nftables, processes, sysctl
 from k8snetlab.kernel.changes import Changes, Entry, Link, NftObject, changes
 from k8snetlab.kernel.session import Session
 from k8snetlab.plan.state import (
     Address,
     Bridge,
+    Dummy,
     FdbEntry,
+    IpSet,
+    IpSetEntry,
     KernelObject,
     Neighbour,
     Netns,
@@ -30,6 +34,7 @@ from k8snetlab.plan.state import (
     Route,
     Sysctl,
     Veth,
+    VirtualServer,
     Vxlan,
 )
 
@@ -39,6 +44,7 @@ Load = tuple[processes.Command, Callable[[processes.Completed], None]]  # a prog
 _PARALLEL_RESTORES: Final = 2
 _RESTORE_SECONDS: Final = 300.0
 _EXISTS: Final = frozenset({errno.EEXIST})
+_UNKNOWN_KIND: Final = frozenset({errno.EOPNOTSUPP})
 # Links that go, go in one step (RTM_DELLINK of a group): each alone would wait for an RCU grace period, 15 ms.
 _DOOMED_GROUP: Final = 0x6B38736E
 _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT})  # a host without IPv6 cannot be told to make no IPv6 addresses
@@ -60,17 +66,22 @@ def apply(
     """
     netns.raise_file_limit()
     todo = changes(missing, extra, planned)
+    if any(wanted for wanted, _ in todo.servers.values()):
+        ipvs.require()  # before anything is touched
     with Session() as session:
         _remove(session, todo)
         _create(session, todo)
         session.note(todo.links)
+        _fill_sets(todo, planned)
         loads = [*_restores(todo), *_transactions(todo, planned)]
         commands = (command for command, _ in loads)
         with processes.Pool(commands, parallel=_PARALLEL_RESTORES, timeout=_RESTORE_SECONDS) as pool:
-            for _ in _make(session, todo, progress):
+            for _ in chain(_make(session, todo, progress), _balance(session, todo, planned)):
                 _check(loads, pool.advance())
             while ended := pool.advance(block=True):
                 _check(loads, ended)
+        sets = [(name, ipset.destroy_text(*change)) for name, change in todo.sets.items()]
+        ipset.restore(sets, parallel=_PARALLEL_RESTORES, timeout=_RESTORE_SECONDS)
 
 
 def _remove(session: Session, todo: Changes) -> None:
@@ -110,8 +121,9 @@ def _make(session: Session, todo: Changes, progress: Progress | None) -> Iterato
         made[link.netns].append(link)
     for name, items in made.items():  # ports after their bridge
         items.sort(key=lambda link: not isinstance(link, Bridge))
-        requests = [(link, _link(session, link)) for link in items if not isinstance(link, Vxlan)]
+        requests = [(link, _link(session, link)) for link in items if not isinstance(link, Vxlan | Dummy)]
         session.send("create", name, requests, _NO_IPV6)
+        _make_dummies(session, name, [link for link in items if isinstance(link, Dummy)])
         yield
     for name, items in made.items():  # the link a tunnel stands on may have been made with another namespace's links
         tunnels: Batch = [(link, _link(session, link)) for link in items if isinstance(link, Vxlan)]
@@ -147,7 +159,27 @@ def _fill(session: Session, todo: Changes, progress: Progress | None) -> Iterato
         yield
 
 
-def _link(session: Session, link: Link) -> bytes:
+def _balance(session: Session, todo: Changes, planned: Sequence[KernelObject]) -> Iterator[None]:
+    """IPVS, a namespace a step: its addresses are there by now."""
+    fresh = set(todo.created)
+    every: defaultdict[str, list[VirtualServer]] = defaultdict(list)
+    for item in planned if todo.servers.keys() - fresh else ():
+        if isinstance(item, VirtualServer):
+            every[item.netns].append(item)
+    for name, (wanted, unwanted) in todo.servers.items():
+        with netns.inside(session.fd(name)):
+            ipvs.change(name, wanted, unwanted, fresh=name in fresh, planned=every[name])
+        yield
+
+
+def _make_dummies(session: Session, name: str, dummies: Sequence[Dummy]) -> None:
+    """Where the kernel has no dummies, bridges: any link holds an address."""
+    session.send("create", name, [(link, links.dummy(link)) for link in dummies], _UNKNOWN_KIND)
+    absent = [link for link in dummies if not session.exists(name, link.index)]
+    session.send("create", name, [(link, links.dummy(link, stand_in=True)) for link in absent])
+
+
+def _link(session: Session, link: Bridge | Veth | Vxlan) -> bytes:
     match link:
         case Bridge():
             return links.bridge(link)
@@ -172,7 +204,10 @@ def _update(session: Session, old: Link, new: Link) -> None:
         if (old.peer_mac, old.peer_mtu) != (new.peer_mac, new.peer_mtu):
             far += links.change(new.peer_index, mac=_new_mac(old.peer_mac, new.peer_mac), mtu=new.peer_mtu)
         session.send("change", new.peer_netns, [(new, far)], _NO_IPV6)
-    near += b"" if old.up else links.up(new.index)
+    if isinstance(new, Dummy):
+        near += links.down(new.index) if old.up else b""
+    else:
+        near += b"" if old.up else links.up(new.index)
     session.send("change", new.netns, [(new, near)], _NO_IPV6)
 
 
@@ -200,6 +235,16 @@ def _write_sysctls(session: Session, name: str, values: Iterable[Sysctl]) -> Non
     with netns.inside(session.fd(name)):
         for item in values:
             sysctl.write(name, item.key, item.value)
+
+
+def _fill_sets(todo: Changes, planned: Sequence[KernelObject]) -> None:
+    texts = []
+    for name, (wanted, unwanted) in todo.sets.items():
+        # Only a set that is made anew needs to be told what it had.
+        remade = unwanted and any(isinstance(item, IpSet) for item in wanted)
+        entries = [item for item in planned if isinstance(item, IpSetEntry) and item.netns == name] if remade else []
+        texts.append((name, ipset.fill_text(wanted, unwanted, entries)))
+    ipset.restore(texts, parallel=_PARALLEL_RESTORES, timeout=_RESTORE_SECONDS)
 
 
 def _restores(todo: Changes) -> Iterator[Load]:

@@ -15,8 +15,11 @@ from k8snetlab.kernel.sysctl import of_link
 from k8snetlab.plan.state import (
     Address,
     Bridge,
+    Dummy,
     Family,
     FdbEntry,
+    IpSet,
+    IpSetEntry,
     IptablesChain,
     KernelObject,
     Neighbour,
@@ -27,17 +30,21 @@ from k8snetlab.plan.state import (
     NftTable,
     PodServer,
     Process,
+    RealServer,
     Route,
     Sysctl,
     Veth,
+    VirtualServer,
     Vxlan,
 )
 
-Link = Bridge | Veth | Vxlan
+Link = Bridge | Veth | Vxlan | Dummy
 Entry = Address | Neighbour | FdbEntry | Route
 End = tuple[str, str]  # a namespace and the name of a link in it
 RulesOf = tuple[str, Family]
 NftObject = NftTable | NftSet | NftChain | NftElement
+SetObject = IpSet | IpSetEntry
+Server = VirtualServer | RealServer
 
 _ENTRY_ORDER: Final = {Address: 0, Neighbour: 1, FdbEntry: 1, Route: 2}
 
@@ -58,6 +65,8 @@ class Changes:
     early: defaultdict[str, list[Sysctl]] = field(default_factory=lambda: defaultdict(list))
     chains: dict[RulesOf, tuple[list[IptablesChain], list[IptablesChain]]] = field(default_factory=dict)
     nftables: dict[str, tuple[list[NftObject], list[NftObject]]] = field(default_factory=dict)  # to make, to remove
+    sets: dict[str, tuple[list[SetObject], list[SetObject]]] = field(default_factory=dict)
+    servers: dict[str, tuple[list[Server], list[Server]]] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
     updated: list[tuple[Link, Link]] = field(default_factory=list)
     added: defaultdict[str, list[Entry]] = field(default_factory=_lists)
@@ -96,7 +105,7 @@ def _add(todo: Changes, item: KernelObject) -> None:
     match item:
         case Netns(name):
             todo.created.append(name)
-        case Bridge() | Veth() | Vxlan():
+        case Bridge() | Veth() | Vxlan() | Dummy():
             todo.links.append(item)
         case Address() | Neighbour() | FdbEntry() | Route():
             todo.added[item.netns].append(item)
@@ -106,6 +115,10 @@ def _add(todo: Changes, item: KernelObject) -> None:
             todo.chains.setdefault((item.netns, item.family), ([], []))[0].append(item)
         case NftTable() | NftSet() | NftChain() | NftElement():
             todo.nftables.setdefault(item.netns, ([], []))[0].append(item)
+        case IpSet() | IpSetEntry():
+            todo.sets.setdefault(item.netns, ([], []))[0].append(item)
+        case VirtualServer() | RealServer():
+            todo.servers.setdefault(item.netns, ([], []))[0].append(item)
         case PodServer() | Process():
             pass  # the lab's: nothing of the kernel
 
@@ -119,20 +132,14 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
         match item:
             case Veth() if {item.netns, item.peer_netns} <= gone:
                 pass
-            case Bridge() | Veth() | Vxlan() if isinstance(item, Veth) or item.netns not in gone:
-                wanted = made.get((item.netns, item.name))
-                if wanted is not None and _same_but_for_details(item, wanted):
-                    todo.updated.append((item, wanted))
-                    todo.links.remove(wanted)
-                else:
-                    todo.unlinked.append(item)
+            case Bridge() | Veth() | Vxlan() | Dummy() if isinstance(item, Veth) or item.netns not in gone:
+                _unlink(todo, item, made.get((item.netns, item.name)))
             case Address() | Neighbour() | FdbEntry() | Route() if item.netns not in gone:
                 todo.taken[item.netns].append(item)
-            case IptablesChain() if item.netns not in gone:
-                if (item.netns, item.family, item.table, item.name) not in written:
-                    todo.chains.setdefault((item.netns, item.family), ([], []))[1].append(item)
-            case NftTable() | NftSet() | NftChain() | NftElement() if item.netns not in gone:
-                todo.nftables.setdefault(item.netns, ([], []))[1].append(item)
+            case IptablesChain() if (item.netns, item.family, item.table, item.name) in written:
+                pass  # it is written anew
+            case _ if not isinstance(item, Netns) and item.netns not in gone:
+                _drop(todo, item)
             case _:
                 pass
     dead = {end for link in todo.unlinked for end in ends(link)}
@@ -141,10 +148,36 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
         todo.taken[netns] = sorted((e for e in entries if (netns, e.link) not in dead), key=_entry_order, reverse=True)
 
 
+def _unlink(todo: Changes, link: Link, wanted: Link | None) -> None:
+    if wanted is not None and _same_but_for_details(link, wanted):
+        todo.updated.append((link, wanted))
+        todo.links.remove(wanted)
+    else:
+        todo.unlinked.append(link)
+
+
+def _drop(todo: Changes, item: KernelObject) -> None:
+    """What is removed by the same program, or the same conversation, that makes its like."""
+    match item:
+        case IptablesChain():
+            todo.chains.setdefault((item.netns, item.family), ([], []))[1].append(item)
+        case NftTable() | NftSet() | NftChain() | NftElement():
+            todo.nftables.setdefault(item.netns, ([], []))[1].append(item)
+        case IpSet() | IpSetEntry():
+            todo.sets.setdefault(item.netns, ([], []))[1].append(item)
+        case VirtualServer() | RealServer():
+            todo.servers.setdefault(item.netns, ([], []))[1].append(item)
+        case _:
+            pass
+
+
 def _restore(todo: Changes, missing: set[KernelObject], planned: Sequence[KernelObject]) -> None:
     """What dies with a link that is made anew or with an address that goes, and is still planned."""
     dead = {end for link in todo.unlinked for end in ends(link)}
-    stirred = {netns for netns, entries in todo.taken.items() if any(isinstance(e, Address) for e in entries)}
+    taken = [entry for entries in todo.taken.values() for entry in entries if isinstance(entry, Address)]
+    # A dummy holds addresses of their own, without a network: nothing else goes with one of them.
+    dummies = {(item.netns, item.name) for item in planned if isinstance(item, Dummy)} if taken else set()
+    stirred = {entry.netns for entry in taken if (entry.netns, entry.link) not in dummies}
     stirred |= {netns for netns, _ in dead}
     forgetful = {end for old, new in todo.updated for end in _new_macs(old, new)}
     if not stirred and not forgetful:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from k8snetlab.plan.proxy.ipvs_script import real_words, virtual_words
 from k8snetlab.plan.state import (
     Address,
     Bridge,
+    Dummy,
     FdbEntry,
     IptablesChain,
     KernelObject,
     Neighbour,
     Netns,
+    RealServer,
     Route,
     Sysctl,
     Veth,
+    VirtualServer,
     Vxlan,
 )
 
@@ -22,7 +26,7 @@ def describe(item: KernelObject) -> str:
     match item:
         case Netns(name):
             text = f"network namespace {name}"
-        case Bridge() | Vxlan():
+        case Bridge() | Vxlan() | Dummy():
             text = f"{type(item).__name__.lower()} {item.name}"
         case Veth():
             text = f"veth {item.name} (peer {item.peer_name} in {item.peer_netns})"
@@ -39,8 +43,18 @@ def describe(item: KernelObject) -> str:
         case IptablesChain():
             text = f"chain {item.table} {item.name} (IPv{item.family})"
         case _:
-            text = f"{type(item).__name__} in {item.netns}"
+            text = _other(item)
     return text
+
+
+def _other(item: KernelObject) -> str:
+    match item:
+        case VirtualServer():
+            return f"virtual server {virtual_words(item)}"
+        case RealServer():
+            return f"real server {real_words(item)}"
+        case _:
+            return type(item).__name__
 
 
 def _route(item: Route) -> str:

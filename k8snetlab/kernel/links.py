@@ -1,4 +1,4 @@
-"""Links: bridges, veth pairs and VXLAN tunnel ends, as rtnetlink messages.
+"""Links: bridges, veth pairs, VXLAN tunnel ends and dummies, as rtnetlink messages.
 
 Facts of the kernel that shape the messages (linux/if_link.h, net/core/rtnetlink.c, drivers/net/veth.c):
 - a veth's peer is made in its final namespace (IFLA_NET_NS_FD inside VETH_INFO_PEER): moving a link there waits for an
@@ -18,9 +18,9 @@ from struct import Struct
 from typing import Final
 
 from k8snetlab.kernel.netlink import NEW, attribute, attributes, message, nested, number, string, text, u8, u32
-from k8snetlab.plan.state import Bridge, Veth, Vxlan
+from k8snetlab.plan.state import Bridge, Dummy, Veth, Vxlan
 
-Link = Bridge | Veth | Vxlan
+Link = Bridge | Veth | Vxlan | Dummy
 
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
@@ -63,6 +63,7 @@ _NO_LINK_LOCAL: Final = nested(IFLA_AF_SPEC, nested(AF_INET6, u8(IFLA_INET6_ADDR
 _KIND_VETH: Final = text(IFLA_INFO_KIND, "veth")
 _KIND_BRIDGE: Final = text(IFLA_INFO_KIND, "bridge")
 _KIND_VXLAN: Final = text(IFLA_INFO_KIND, "vxlan")
+_KIND_DUMMY: Final = text(IFLA_INFO_KIND, "dummy")
 
 
 def up(index: int) -> bytes:
@@ -81,6 +82,21 @@ def bridge(link: Bridge) -> bytes:
     """Make a bridge, up."""
     info = nested(IFLA_LINKINFO, _KIND_BRIDGE)
     return message(RTM_NEWLINK, NEW, INFO.pack(0, 0, link.index, 0, 0) + _common(link) + info) + up(link.index)
+
+
+def dummy(link: Dummy, *, stand_in: bool = False) -> bytes:
+    """Make a dummy, down, or a bridge in its stead. EOPNOTSUPP: this kernel has no dummies."""
+    info = nested(IFLA_LINKINFO, _KIND_BRIDGE if stand_in else _KIND_DUMMY)
+    return message(RTM_NEWLINK, NEW, INFO.pack(0, 0, link.index, 0, 0) + _common(link) + info)
+
+
+def lookup(index: int) -> bytes:
+    """Ask for one link; the answer is an error when there is none."""
+    return message(RTM_GETLINK, 0, INFO.pack(0, 0, index, 0, 0))
+
+
+def down(index: int) -> bytes:
+    return message(RTM_SETLINK, 0, INFO.pack(0, 0, index, 0, IFF_UP))
 
 
 def veth(link: Veth, peer_fd: int, master: int) -> bytes:
@@ -155,6 +171,10 @@ def kind(found: Mapping[int, bytes]) -> str:
 
 def read_bridge(netns: str, index: int, found: Mapping[int, bytes], up: bool) -> Bridge:
     return Bridge(netns, *_read_common(index, found), up)
+
+
+def read_dummy(netns: str, index: int, found: Mapping[int, bytes], up: bool) -> Dummy:
+    return Dummy(netns, *_read_common(index, found), up)
 
 
 def read_vxlan(netns: str, index: int, found: Mapping[int, bytes], link_names: Mapping[int, str], up: bool) -> Vxlan:

@@ -12,8 +12,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Final
 
-from k8snetlab.kernel import addresses, iptables, links, netlink, netns, nftables, processes, sysctl, veths
-from k8snetlab.plan.state import Family, IptablesChain, KernelObject, Netns, Sysctl, Veth
+from k8snetlab.cluster import names
+from k8snetlab.kernel import addresses, ipset, iptables, ipvs, links, netlink, netns, nftables, processes, sysctl, veths
+from k8snetlab.plan.state import (
+    Dummy,
+    Family,
+    IpSet,
+    IptablesChain,
+    KernelObject,
+    Netns,
+    RealServer,
+    Sysctl,
+    Veth,
+    VirtualServer,
+)
 
 _PARALLEL_SAVES: Final = 2
 _SAVE_SECONDS: Final = 300.0
@@ -34,9 +46,10 @@ _ENTRIES: Final[tuple[tuple[int, bytes, Reader], ...]] = (
 def observe(planned: Iterable[KernelObject], families: Iterable[Family] = (4, 6)) -> frozenset[KernelObject]:
     """Everything in the namespaces of /run/netns, whether planned or not.
 
+    IPVS and ipsets are looked for where a plan has them and where there is kube-proxy's link that comes with them.
     `planned` says which sysctls to read, which end of a veth pair comes first, and which built-in iptables chains to
-    list although they are empty. iptables are read for `families`, the rest for both. The process must be in the lab's
-    mount namespace. Raises KernelError.
+    list although they are empty. iptables are read for `families`, the rest, and where the plan has rules, for both.
+    The process must be in the lab's mount namespace. Raises KernelError.
     """
     planned = tuple(planned)
     netns.raise_file_limit()
@@ -58,6 +71,9 @@ class _Observation:
         for item in planned:
             if isinstance(item, Sysctl):
                 self._keys[item.netns].append(item.key)
+        self._backends = {(item.netns, ipvs.real_key(item)) for item in planned if isinstance(item, RealServer)}
+        self._ruled = {item.netns for item in planned if isinstance(item, IptablesChain)}
+        self._balanced = {item.netns for item in planned if isinstance(item, Dummy | VirtualServer | IpSet)}
 
     def objects(self, families: tuple[Family, ...]) -> Iterator[KernelObject]:
         ruled: list[tuple[str, Family]] = []
@@ -71,9 +87,13 @@ class _Observation:
                 value = sysctl.read(key)
                 if value is not None:
                     yield Sysctl(name, key, value)
-            ruled += [(name, family) for family in families if _has_tables(name, family)]
+            # Where rules are planned, those of the other family may be left from before the lab changed families.
+            looked_for: tuple[Family, ...] = (4, 6) if name in self._ruled else families
+            ruled += [(name, family) for family in looked_for if _has_tables(name, family)]
             tables += [(name, key) for key in nftables.tables(name)]
             yield from self._namespace(name)
+            if name in self._balanced:
+                yield from self._servers(name)
         planned = (item for item in self._planned if isinstance(item, Veth))
         yield from veths.pairs(self._ends, self._fds, self._ask, planned)
         yield from self._chains(ruled)
@@ -81,6 +101,11 @@ class _Observation:
         listed = processes.run_many(commands, parallel=_PARALLEL_SAVES, timeout=_SAVE_SECONDS)
         for (name, _), completed in zip(tables, listed, strict=True):
             yield from nftables.parse_listed(name, completed)
+        balanced = sorted(self._balanced & self._fds.keys())
+        commands = [ipset.save_command(name) for name in balanced]
+        saved = processes.run_many(commands, parallel=_PARALLEL_SAVES, timeout=_SAVE_SECONDS)
+        for name, completed in zip(balanced, saved, strict=True):
+            yield from ipset.parse_saved(name, completed)
 
     def _namespace(self, name: str) -> Iterator[KernelObject]:
         """All that netlink lists of one namespace, but for veth ends, which wait for their peers."""
@@ -95,6 +120,9 @@ class _Observation:
             kind = links.kind(link)
             if index == links.LOOPBACK:
                 yield Netns(name, up)
+            elif kind == "dummy" or link_names[index] == names.IPVS_LINK:  # a bridge may stand in for it
+                self._balanced |= {name} if link_names[index] == names.IPVS_LINK else set()
+                yield links.read_dummy(name, index, link, up)
             elif kind == "bridge":
                 yield links.read_bridge(name, index, link, up)
             elif kind == "vxlan":
@@ -106,6 +134,15 @@ class _Observation:
         for request, header, read in _ENTRIES:
             for body in dump(request, header):
                 yield from _present(read(name, body, link_names))
+
+    def _servers(self, name: str) -> Iterator[KernelObject]:
+        """IPVS, without the backends that nobody plans any more and that only wait for their connections to end."""
+        for server in ipvs.read(name):
+            if isinstance(server, RealServer) and ipvs.is_draining(server):
+                if (name, ipvs.real_key(server)) in self._backends:
+                    yield server
+            else:
+                yield server
 
     def _ask(self, name: str, requests: list[bytes]) -> list[bytes | None]:
         return self._sockets[name].ask(requests)

@@ -79,6 +79,10 @@ class Session:
             raise KernelError("find link", netns=name, subject=link, reason="no such link")
         return index
 
+    def exists(self, name: str, index: int) -> bool:
+        """Whether a namespace has a link with this index."""
+        return self._socket(name).ask([links.lookup(index)])[0] is not None
+
     def _socket(self, name: str) -> netlink.Socket:
         found = self._sockets.get(name)
         if found is None:

@@ -8,7 +8,11 @@ from typing import Final
 from k8snetlab.errors import HostError, KernelError
 
 _SWAP: Final = str.maketrans("./", "/.")
-_MODULES: Final = {"net.bridge.": "br_netfilter", "net.netfilter.nf_conntrack": "nf_conntrack"}
+_MODULES: Final = {
+    "net.bridge.": "br_netfilter",
+    "net.netfilter.nf_conntrack": "nf_conntrack",
+    "net.ipv4.vs.": "ip_vs",
+}
 
 
 def write(netns: str, key: str, value: str) -> None:

@@ -13,6 +13,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "Bridge": ("netns", "name"),
     "Veth": ("netns", "name"),
     "Vxlan": ("netns", "name"),
+    "Dummy": ("netns", "name"),
     "Address": ("netns", "link", "interface"),
     "Route": ("netns", "destination"),
     "Neighbour": ("netns", "link", "address"),
@@ -23,6 +24,10 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "NftSet": ("netns", "family", "table", "name"),
     "NftChain": ("netns", "family", "table", "name"),
     "NftElement": ("netns", "family", "table", "set", "key"),
+    "IpSet": ("netns", "name"),
+    "IpSetEntry": ("netns", "set", "entry"),
+    "VirtualServer": ("netns", "protocol", "address", "port"),
+    "RealServer": ("netns", "protocol", "virtual", "virtual_port", "address", "port"),
     "PodServer": ("netns", "pod"),
     "Process": ("name",),
 }

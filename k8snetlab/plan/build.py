@@ -17,6 +17,7 @@ from k8snetlab.errors import UsageError
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
 from k8snetlab.plan.network.bridge import BridgeNetwork
 from k8snetlab.plan.proxy.iptables import IptablesProxy
+from k8snetlab.plan.proxy.ipvs import IpvsProxy
 from k8snetlab.plan.proxy.nftables import NftablesProxy
 from k8snetlab.plan.ruleset import Ruleset
 from k8snetlab.plan.state import (
@@ -84,6 +85,7 @@ class NoProxy:
 NETWORKS: Final[dict[str, Callable[[Cluster], Network]]] = {"bridge": BridgeNetwork}
 PROXIES: Final[dict[str, Callable[[Cluster], Proxy]]] = {
     "iptables": IptablesProxy,
+    "ipvs": IpvsProxy,
     "nftables": NftablesProxy,
     "none": NoProxy,
 }
@@ -105,8 +107,8 @@ def build(cluster: Cluster) -> Plan:
             ruleset = Ruleset()
             proxy.rules(node, family, ruleset)
             network.rules(family, ruleset)
+            objects += proxy.objects(node, family)  # the rules may ask sets, which must be there before them
             objects += ruleset.objects(node.name, family)
-            objects += proxy.objects(node, family)
     objects += _servers(cluster)
     objects += _programs(cluster)
     return Plan(tuple(dict.fromkeys(objects)))

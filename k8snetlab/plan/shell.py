@@ -13,11 +13,15 @@ from itertools import groupby
 from pathlib import Path
 
 from k8snetlab.cluster import names
+from k8snetlab.plan.proxy.ipvs_script import making_servers, making_sets
 from k8snetlab.plan.proxy.nft_script import making
 from k8snetlab.plan.state import (
     Address,
     Bridge,
+    Dummy,
     FdbEntry,
+    IpSet,
+    IpSetEntry,
     IptablesChain,
     KernelObject,
     Neighbour,
@@ -29,27 +33,37 @@ from k8snetlab.plan.state import (
     Plan,
     PodServer,
     Process,
+    RealServer,
     Route,
     Sysctl,
     Veth,
+    VirtualServer,
     Vxlan,
 )
 from k8snetlab.plan.text import route_words
 
 NFTABLES = (NftTable, NftSet, NftChain, NftElement)
+SETS = (IpSet, IpSetEntry)
+SERVERS = (VirtualServer, RealServer)
 POD_SERVER = Path(__file__).parent.parent / "workloads" / "podserver.py"
 
 
 def script(plan: Plan, lab: str) -> str:
     """The script that builds the plan as lab `lab`.
 
-    Running it needs root, iproute2, procps, iptables and python3; nft too in kube-proxy's nftables mode.
+    Running it needs root, iproute2, procps, iptables and python3; in kube-proxy's nftables mode nft too, in its ipvs
+    mode ipset and ipvsadm.
     """
     lines = list(_head(lab))
     for key, group in groupby(plan.objects, _run):
         objects = list(group)
         if key and key[1] == "nft":
             lines += _nftables(lab, [obj for obj in objects if isinstance(obj, NFTABLES)])
+        elif key and key[1] == "ipset":
+            lines += _fed(lab, key[0], "ipset restore", making_sets(obj for obj in objects if isinstance(obj, SETS)))
+        elif key and key[1] == "ipvs":
+            balancing = (obj for obj in objects if isinstance(obj, SERVERS))
+            lines += _fed(lab, key[0], "ipvsadm --restore", making_servers(balancing))
         elif key:
             lines += _restore(lab, [obj for obj in objects if isinstance(obj, IptablesChain)])
         else:
@@ -68,10 +82,19 @@ def _head(lab: str) -> Iterator[str]:
 
 
 def _run(obj: KernelObject) -> tuple[str, str] | None:
-    """What goes into one command: chains of a namespace and family, nftables of a namespace; all else has no key."""
-    if isinstance(obj, IptablesChain):
-        return obj.netns, str(obj.family)
-    return (obj.netns, "nft") if isinstance(obj, NFTABLES) else None
+    """What goes into one command: chains of a namespace and family; nftables, ipsets, IPVS of a namespace; all else
+    has no key."""
+    match obj:
+        case IptablesChain():
+            return obj.netns, str(obj.family)
+        case NftTable() | NftSet() | NftChain() | NftElement():
+            return obj.netns, "nft"
+        case IpSet() | IpSetEntry():
+            return obj.netns, "ipset"
+        case VirtualServer() | RealServer():
+            return obj.netns, "ipvs"
+        case _:
+            return None
 
 
 def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
@@ -79,7 +102,7 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
         case Netns():
             yield from ("", f"# --- {_heading(obj.name)} ---", f"ip netns add {_name(lab, obj.name)}")
             yield f"{_ip(lab, obj.name)} link set lo up"
-        case Bridge() | Vxlan() | Veth():
+        case Bridge() | Vxlan() | Veth() | Dummy():
             yield from _link(lab, obj)
         case Address():
             # Without duplicate address detection an IPv6 address can be used at once.
@@ -97,17 +120,23 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
             yield f"{_exec(lab, obj.netns)} sysctl -q -w {shlex.quote(f'{obj.key}={obj.value}')}"
         case Process():
             yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
-        case IptablesChain() | NftTable() | NftSet() | NftChain() | NftElement() | PodServer():
+        case (
+            IptablesChain() | NftTable() | NftSet() | NftChain() | NftElement()
+            | IpSet() | IpSetEntry() | VirtualServer() | RealServer() | PodServer()
+        ):  # fmt: skip
             return
 
 
-def _link(lab: str, link: Bridge | Vxlan | Veth) -> Iterator[str]:
+def _link(lab: str, link: Bridge | Vxlan | Veth | Dummy) -> Iterator[str]:
     ip = _ip(lab, link.netns)
     new = f"{ip} link add {link.name} index {link.index} address {link.mac} mtu {link.mtu}"
     master = ""
     match link:
         case Bridge():
             yield f"{new} type bridge"
+        case Dummy():
+            yield f"{new} type dummy"
+            return  # it stays down
         case Vxlan():
             yield (
                 f"{new} type vxlan id {link.vni} local {link.local} dev {link.underlay} dstport {link.port} nolearning"
@@ -142,8 +171,13 @@ def _restore(lab: str, chains: list[IptablesChain]) -> Iterator[str]:
 
 
 def _nftables(lab: str, objects: Sequence[NftTable | NftSet | NftChain | NftElement]) -> Iterator[str]:
-    yield f"{_exec(lab, objects[0].netns)} nft -f - <<'RULES'"
-    yield from making(objects)
+    yield from _fed(lab, objects[0].netns, "nft -f -", making(objects))
+
+
+def _fed(lab: str, netns: str, command: str, lines: Iterable[str]) -> Iterator[str]:
+    """A command of a namespace and what it reads."""
+    yield f"{_exec(lab, netns)} {command} <<'RULES'"
+    yield from lines
     yield "RULES"
 
 

@@ -16,6 +16,7 @@ IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
 Family = Literal[4, 6]
+VirtualProtocol = Literal["TCP", "UDP", "SCTP"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,21 @@ class Vxlan:
     underlay: str
     port: int
     up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Dummy:
+    """A link that only holds addresses and is never up, such as kube-proxy's `kube-ipvs0`.
+
+    Where the kernel has no links of the kind `dummy`, a bridge stands in and reads back the same.
+    """
+
+    netns: str
+    name: str
+    index: int
+    mac: str
+    mtu: int
+    up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +219,59 @@ class NftElement:
 
 
 @dataclass(frozen=True, slots=True)
+class IpSet:
+    """A set of the `ipset` command, named and typed as there: `hash:ip,port`, `bitmap:port`; `family` is None for the
+    latter. Its entries are objects of their own."""
+
+    netns: str
+    name: str
+    type: str
+    family: Family | None
+
+
+@dataclass(frozen=True, slots=True)
+class IpSetEntry:
+    """One entry of a set, as `ipset save` prints it: `10.96.0.10,udp:53`."""
+
+    netns: str
+    set: str
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualServer:
+    """A service of IPVS; its backends are objects of their own.
+
+    `persistence` is how long a client stays with its backend, in seconds, 0 for no such thing. `hash_port` lets the
+    scheduler hash a client's port along with its address (`mh-port`, the kernel's IP_VS_SVC_F_SCHED2).
+    """
+
+    netns: str
+    protocol: VirtualProtocol
+    address: IPAddress
+    port: int
+    scheduler: str
+    persistence: int = 0
+    hash_port: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RealServer:
+    """A backend of the virtual server `virtual:virtual_port`, reached by translation (`masq`).
+
+    One with weight 0 gets no new connections.
+    """
+
+    netns: str
+    protocol: VirtualProtocol
+    virtual: IPAddress
+    virtual_port: int
+    address: IPAddress
+    port: int
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class PodServer:
     """What the lab's one server process listens on in one namespace, in a pod's name.
 
@@ -235,6 +304,7 @@ KernelObject = (
     | Bridge
     | Veth
     | Vxlan
+    | Dummy
     | Address
     | Route
     | Neighbour
@@ -245,6 +315,10 @@ KernelObject = (
     | NftSet
     | NftChain
     | NftElement
+    | IpSet
+    | IpSetEntry
+    | VirtualServer
+    | RealServer
     | PodServer
     | Process
 )

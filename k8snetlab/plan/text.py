@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from k8snetlab.plan.proxy.ipvs_script import create_set, real_words, virtual_words
 from k8snetlab.plan.proxy.nft_script import FAMILY, address, chain_lines, element_text, set_lines
 from k8snetlab.plan.state import (
     Address,
     Bridge,
+    Dummy,
     FdbEntry,
+    IpSet,
+    IpSetEntry,
     IptablesChain,
     KernelObject,
     Neighbour,
@@ -19,22 +23,24 @@ from k8snetlab.plan.state import (
     NftTable,
     PodServer,
     Process,
+    RealServer,
     Route,
     Sysctl,
     Veth,
+    VirtualServer,
     Vxlan,
 )
 
 
 def describe(obj: KernelObject) -> str:
-    """`NAMESPACE: what it is`, in the words of `ip`, `bridge`, `sysctl`, `iptables-save` and `nft`.
+    """`NAMESPACE: what it is`, in the words of `ip`, `bridge`, `sysctl`, `iptables-save`, `nft`, `ipset` and `ipvsadm`.
 
     One line, except for a chain with rules: its rules follow, a line each, indented.
     """
     match obj:
         case Netns():
             return f"{obj.name}: network namespace"
-        case Bridge() | Veth() | Vxlan():
+        case Bridge() | Veth() | Vxlan() | Dummy():
             return f"{obj.netns}: {_link(obj)}"
         case Address() | Route() | Neighbour() | FdbEntry():
             return f"{obj.netns}: {_entry(obj)}"
@@ -44,6 +50,8 @@ def describe(obj: KernelObject) -> str:
             return _chain(obj)
         case NftTable() | NftSet() | NftChain() | NftElement():
             return f"{obj.netns}: nft {_nftables(obj)}"
+        case IpSet() | IpSetEntry() | VirtualServer() | RealServer():
+            return f"{obj.netns}: {_ipvs(obj)}"
         case PodServer():
             ports = " ".join(f"{protocol}/{port}" for protocol, port in obj.listeners)
             return f"{obj.netns}: server of {obj.pod} listens on {ports}"
@@ -71,11 +79,13 @@ def to_json(obj: KernelObject) -> dict[str, object]:
     return {"type": type(obj).__name__, **{field.name: _plain(getattr(obj, field.name)) for field in fields(obj)}}
 
 
-def _link(link: Bridge | Veth | Vxlan) -> str:
+def _link(link: Bridge | Veth | Vxlan | Dummy) -> str:
     words = f"{link.name} index {link.index} address {link.mac} mtu {link.mtu}"
     match link:
         case Bridge():
             return f"bridge {words}"
+        case Dummy():
+            return f"dummy {words} down"
         case Vxlan():
             return f"vxlan {words} id {link.vni} local {link.local} dev {link.underlay} dstport {link.port}"
         case Veth():
@@ -116,6 +126,18 @@ def _nftables(obj: NftTable | NftSet | NftChain | NftElement) -> str:
             return f"{address(obj)} element {obj.set} {{ {element_text(obj)} }}"
         case NftChain():
             return "\n".join((f"{address(obj)} chain {obj.name}", *(f"    {line}" for line in chain_lines(obj))))
+
+
+def _ipvs(obj: IpSet | IpSetEntry | VirtualServer | RealServer) -> str:
+    match obj:
+        case IpSet():
+            return f"ipset {create_set(obj)}"
+        case IpSetEntry():
+            return f"ipset add {obj.set} {obj.entry}"
+        case VirtualServer():
+            return f"ipvs -A {virtual_words(obj)}"
+        case RealServer():
+            return f"ipvs -a {real_words(obj)}"
 
 
 def _plain(value: object) -> object:
