@@ -28,11 +28,13 @@ from k8snetlab.plan.state import (
     Veth,
 )
 
-UPLINK_INDEX: Final = 2  # the first interface after lo
-FABRIC_BRIDGE_INDEX: Final = 2
-ROUTER_PORT_INDEX: Final = 3
+# Where tunnel modules are loaded, every new namespace begins with tunl0, gre0, sit0 and the like, from index 2 on
+# (net.core.fb_tunnels_only_for_init_net); there are about ten kinds of them.
+UPLINK_INDEX: Final = 20
+FABRIC_BRIDGE_INDEX: Final = 20
+ROUTER_PORT_INDEX: Final = 21
 FIRST_PORT_INDEX: Final = 100  # the fabric's port of node i is 100 + i; a node's port of the pod in slot s is 100 + s
-ROUTER_LINKS: Final = {names.CLIENT: ("client0", 3), names.INTERNET: ("internet0", 4)}
+ROUTER_LINKS: Final = {names.CLIENT: ("client0", 21), names.INTERNET: ("internet0", 22)}
 UNDERLAY_MTU: Final = 1500
 INTERNET_LISTENERS: Final = (("TCP", 80), ("UDP", 80))
 

@@ -29,7 +29,7 @@ from k8snetlab.plan.state import (
 )
 from k8snetlab.plan.world import FIRST_PORT_INDEX, UNDERLAY_MTU, UPLINK_INDEX
 
-POD_BRIDGE_INDEX: Final = 3
+POD_BRIDGE_INDEX: Final = 21
 LARGEST_MTU: Final = 65535  # of a veth
 # The kernel's neighbour table is one for all namespaces and holds 1,024 learned entries. Permanent ones do not count,
 # but all pairs of a node's pods are their square: up to this many pods a node they are planned, above they are learned.

@@ -18,7 +18,7 @@ from k8snetlab.plan.state import Address, Family, FdbEntry, KernelObject, Neighb
 
 VNI: Final = 1
 PORT: Final = 8472  # flannel keeps Linux' own number, not IANA's 4789
-DEVICES: Final[dict[Family, tuple[str, int]]] = {4: ("flannel.1", 4), 6: ("flannel-v6.1", 5)}
+DEVICES: Final[dict[Family, tuple[str, int]]] = {4: ("flannel.1", 22), 6: ("flannel-v6.1", 23)}
 OVERHEAD: Final[dict[Family, int]] = {4: 50, 6: 70}  # outer IP + UDP 8 + VXLAN 8 + inner Ethernet 14
 
 

@@ -23,7 +23,7 @@ from k8snetlab.plan.proxy.portal import Portal, portals
 from k8snetlab.plan.ruleset import Ruleset
 from k8snetlab.plan.state import Address, Dummy, Family, IPAddress, KernelObject, RealServer, Sysctl, VirtualServer
 
-DEVICE_INDEX: Final = 6  # after eth0, cni0 and the two VXLAN tunnel ends
+DEVICE_INDEX: Final = 24  # after eth0, cni0 and the two VXLAN tunnel ends
 DEVICE_MAC: Final = "0e:58:00:00:00:06"
 DEVICE_MTU: Final = 1500
 
