@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from k8snetlab.cli.output import progress, say
+from k8snetlab.cli.output import colour, progress, say
 from k8snetlab.errors import LabError, UsageError
 from k8snetlab.lab import life, store
 from k8snetlab.lab.holder import Holder
@@ -124,11 +125,12 @@ def _fitted(plan: Plan) -> Plan:
     if not listens_on_sctp(plan):
         return plan
     from k8snetlab.kernel.facts import sctp
+    from k8snetlab.report.text import warning
 
     fact = sctp()
     if fact.ok:
         return plan
-    say(f"warning: no pod listens on SCTP: {fact.detail}; {fact.fix}")
+    say(warning(f"no pod listens on SCTP: {fact.detail}; {fact.fix}", colour=colour(sys.stderr)))
     return without_sctp(plan)
 
 

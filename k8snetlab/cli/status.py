@@ -15,6 +15,7 @@ from k8snetlab.cli.output import data, data_json
 def status_command(lab_name: str | None, output: str) -> int:
     """Show this lab's objects and its drift: what somebody changed in the kernel behind its back. Exits 1 on drift."""
     from k8snetlab.cli.running import require
+    from k8snetlab.lab.diff import detail_key
     from k8snetlab.lab.life import status
     from k8snetlab.plan.text import describe, to_json
 
@@ -48,9 +49,13 @@ def status_command(lab_name: str | None, output: str) -> int:
         data("changes  interrupted: run up again")
     if drift:
         data(f"drift    {len(drift.missing)} missing, {len(drift.extra)} extra (up mends it)")
-        for sign, items in (("-", drift.missing), ("+", drift.extra)):
+        changed = {detail_key(item) for item in drift.extra} & {detail_key(item) for item in drift.missing}
+        for sign, items in (("~", drift.missing), ("-", drift.missing), ("+", drift.extra)):
             for item in items:
-                data(f"  {sign} {describe(item)}")
+                if (sign == "~") == (detail_key(item) in changed):
+                    data(f"  {sign} {describe(item).splitlines()[0]}")
+                    if sign == "~":
+                        data(f"      {drift.details[detail_key(item)]}")
     else:
         data("drift    none: the kernel has exactly what was planned")
     return 1 if drift or not running.complete else 0

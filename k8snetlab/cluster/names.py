@@ -14,6 +14,7 @@ FABRIC = "fabric"  # the node network: one bridge, no addresses
 ROUTER = "router"  # between the node network and the world outside
 CLIENT = "client"  # external/client
 INTERNET = "internet"  # external/internet
+INTERNET_LISTENERS = (("TCP", 80), ("UDP", 80))  # what the server that stands for the internet listens on
 WORLD = (FABRIC, ROUTER, CLIENT, INTERNET)
 
 FABRIC_BRIDGE = "br0"

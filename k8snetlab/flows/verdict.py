@@ -40,18 +40,23 @@ def _wrong_outcome(check: Check, result: Result) -> str:
 
 
 def _wrong_server(check: Check, result: Result) -> str:
-    """Only the lab's own servers say who they are; a ping or a program of the user's cannot be told apart."""
-    if not check.servers or not result.server or result.server in check.servers:
+    if not check.servers or result.server in check.servers or (not result.server and not _must_tell(check)):
         return ""
-    return f"answered by {result.server}, expected {' or '.join(check.servers)}"
+    return f"answered by {result.server or 'nobody known'}, expected {' or '.join(check.servers)}"
+
+
+def _must_tell(check: Check) -> bool:
+    """Whether the server is the lab's own, which says who it is and whom it sees: `derive` asks it by HTTP or UDP, and
+    a program of the user's by TCP. Nobody knows what a Check document asks."""
+    return check.type != "custom" and check.flow.protocol not in ("ICMP", "TCP")
 
 
 def _wrong_source(check: Check, result: Result) -> str:
     if not check.sources or check.flow.protocol == "ICMP":
         return ""
     if not result.source:
-        # Somebody asked for this address to be looked at. What is derived may meet programs of the user's.
-        return "the server does not say which address it saw" if check.type == "custom" else ""
+        asked_for = check.type == "custom"
+        return "the server does not say which address it saw" if asked_for or _must_tell(check) else ""
     if ip_address(result.source) in check.sources:
         return ""
     expected = " or ".join(str(address) for address in check.sources)

@@ -61,6 +61,11 @@ def identity(item: KernelObject) -> tuple[object, ...]:
     return (kind, *(getattr(item, name) for name in _IDENTITY[kind]))
 
 
+def detail_key(item: KernelObject) -> str:
+    """The key of `Drift.details`: what the object is, without what may change about it."""
+    return " ".join(str(part) for part in identity(item))
+
+
 def namespaces(items: Iterable[KernelObject]) -> frozenset[str]:
     return frozenset(item.name for item in items if isinstance(item, Netns))
 
@@ -68,7 +73,7 @@ def namespaces(items: Iterable[KernelObject]) -> frozenset[str]:
 def _details(missing: tuple[KernelObject, ...], extra: tuple[KernelObject, ...]) -> dict[str, str]:
     found = {identity(item): item for item in extra}
     changed = [(item, found[identity(item)]) for item in missing if identity(item) in found]
-    return {" ".join(str(part) for part in identity(planned)): _change(planned, there) for planned, there in changed}
+    return {detail_key(planned): _change(planned, there) for planned, there in changed}
 
 
 def _change(planned: KernelObject, there: KernelObject) -> str:

@@ -13,9 +13,9 @@ from typing import BinaryIO, NoReturn
 from k8snetlab.errors import LabError
 from k8snetlab.kernel import identity as identities
 from k8snetlab.kernel import netns as namespaces
-from k8snetlab.kernel import processes, syscalls
+from k8snetlab.kernel import syscalls
 from k8snetlab.kernel.identity import Identity
-from k8snetlab.lab.enter import join, rebuild_error, reduce_error, run_in, stand_by, step_in
+from k8snetlab.lab.enter import join, rebuild_error, reduce_error, stand_by, step_in
 from k8snetlab.lab.holder import Holder
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
@@ -54,21 +54,6 @@ def execute(holder: Holder, netns: str, identity: Identity, argv: Sequence[str])
     if problem:
         raise rebuild_error(pickle.loads(problem))
     return status if status >= 0 else 128 - status
-
-
-def capture(
-    holder: Holder, netns: str, identity: Identity, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
-) -> processes.Completed:
-    """Run a program in the lab's namespace `netns` to its end and return what it said. Errors as `processes.run`."""
-    return run_in(holder, _captured, netns, identity, tuple(argv), stdin, timeout)
-
-
-def _captured(
-    netns: str, identity: Identity, argv: tuple[str, ...], stdin: bytes, timeout: float
-) -> processes.Completed:
-    _move_to(netns)
-    identities.assume(identity)
-    return processes.run(argv, stdin=stdin, timeout=timeout)
 
 
 def _move_to(netns: str) -> None:

@@ -87,6 +87,8 @@ def _apply_pod_servers(missing: Sequence[PodServer], extra: Sequence[PodServer])
         requests.append({"set": [_entry(item) for item in missing]})
     start_pod_server()
     for answer in _ask(requests):
+        if "refused" in answer:
+            raise KernelError("listen", subject="the pod server", reason=str(answer["refused"]))
         for error in answer.get("errors", ()):
             raise KernelError(
                 "listen",

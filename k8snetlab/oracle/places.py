@@ -12,9 +12,6 @@ from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod
 from k8snetlab.flows.model import Place
 
-# The server that stands for the internet is reached by its address alone, so it has these two ports and no others.
-INTERNET_LISTENERS = (("TCP", 80), ("UDP", 80))
-
 
 def external_place(name: str) -> Place:
     return Place(kind="external", name=name, netns=name)
@@ -73,7 +70,7 @@ class Scene:
                 return "server"
             return "program" if endpoint.pod in self.programs else ""
         internet = names.outside_address(names.INTERNET, self.family)
-        return "server" if endpoint.ip == internet and listener in INTERNET_LISTENERS else ""
+        return "server" if endpoint.ip == internet and listener in names.INTERNET_LISTENERS else ""
 
     def tcp_port(self, pod: Pod) -> int | None:
         """The first TCP port the pod listens on."""

@@ -98,6 +98,7 @@ def build(cluster: Cluster) -> Plan:
     """
     network = _choose(NETWORKS, "network", cluster.config.network)(cluster)
     proxy = _choose(PROXIES, "kube-proxy mode", cluster.config.proxy_mode)(cluster)
+    _choose({"nft": None}, "iptables backend", cluster.config.iptables_backend)
     objects: list[KernelObject] = list(world(cluster, network.underlay_mtu))
     for node in cluster.nodes:
         objects += _node(cluster, node, network.underlay_mtu)

@@ -36,7 +36,6 @@ ROUTER_PORT_INDEX: Final = 21
 FIRST_PORT_INDEX: Final = 100  # the fabric's port of node i is 100 + i; a node's port of the pod in slot s is 100 + s
 ROUTER_LINKS: Final = {names.CLIENT: ("client0", 21), names.INTERNET: ("internet0", 22)}
 UNDERLAY_MTU: Final = 1500
-INTERNET_LISTENERS: Final = (("TCP", 80), ("UDP", 80))
 
 
 def world(cluster: Cluster, mtu: int) -> Iterator[KernelObject]:
@@ -45,7 +44,7 @@ def world(cluster: Cluster, mtu: int) -> Iterator[KernelObject]:
     yield from _router(cluster, mtu)
     for name in (names.CLIENT, names.INTERNET):
         yield from _outside_host(cluster, name)
-    yield PodServer(names.INTERNET, f"external/{names.INTERNET}", "", names.INTERNET, INTERNET_LISTENERS)
+    yield PodServer(names.INTERNET, f"external/{names.INTERNET}", "", names.INTERNET, names.INTERNET_LISTENERS)
 
 
 def router_address(cluster: Cluster, family: int) -> IPAddress:

@@ -52,11 +52,6 @@ def send(
     return [results[place] for place in range(len(flows))]
 
 
-def repeat(flow: Flow, identity: Identity, count: int, timeout: float) -> list[Result]:
-    """Try one flow `count` times, one after the other. Errors as `send`."""
-    return send([flow] * count, {flow.sender.netns: identity}, timeout, parallel=1)
-
-
 def _sorted(flows: Sequence[Flow], identities: Mapping[str, Identity]) -> tuple[list[int], dict[str, list[int]]]:
     """Places of the flows to addresses, and of those to names by the sender's namespace."""
     by_address: list[int] = []

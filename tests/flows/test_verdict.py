@@ -47,8 +47,8 @@ def ok(server: str = "shop/web-0", source: str = "10.244.1.2") -> Result:
         pytest.param(check("refused"), Result(outcome="refused"), id="refused-as-expected"),
         pytest.param(check("timeout"), Result(outcome="timeout"), id="timeout-as-expected"),
         pytest.param(check("refused", servers=WEB), Result(outcome="refused"), id="nobody-answers-a-refused-one"),
-        pytest.param(check(servers=WEB), ok(server=""), id="a-program-of-the-users"),
-        pytest.param(check(sources=("10.0.0.1",)), ok(server="", source=""), id="derived-source-untold"),
+        pytest.param(check(servers=WEB, protocol="TCP"), ok(server=""), id="a-program-of-the-users"),
+        pytest.param(check(sources=("10.0.0.1",), protocol="TCP"), ok("", ""), id="a-program-tells-no-source"),
         pytest.param(
             check(sources=("10.0.0.1",), protocol="ICMP", kind="custom"), ok("", ""), id="ping-tells-no-source"
         ),
@@ -92,6 +92,18 @@ def test_passes(check: Check, result: Result) -> None:
             ok(server="", source=""),
             "the server does not say which address it saw",
             id="asked-for-source-untold",
+        ),
+        pytest.param(
+            check(sources=("10.0.0.1",)),
+            ok(source=""),
+            "the server does not say which address it saw",
+            id="source-untold",
+        ),
+        pytest.param(
+            check(servers=WEB),
+            ok(server=""),
+            "answered by nobody known, expected shop/web-0 or shop/web-1",
+            id="untold",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from k8snetlab.errors import KernelError, LabError
 from k8snetlab.kernel.identity import Identity
 from k8snetlab.lab import holder
 from k8snetlab.lab.enter import run_in
-from k8snetlab.lab.exec import NotStartedError, capture, execute
+from k8snetlab.lab.exec import NotStartedError, execute
 from k8snetlab.lab.holder import Holder
 from k8snetlab.lab.lock import locked
 
@@ -41,9 +41,9 @@ def add_namespace() -> None:
 
 
 def output(lab: Holder, *argv: str) -> str:
-    done = capture(lab, "shop_api", API, argv)
-    assert (done.returncode, done.stderr) == (0, b"")
-    return done.stdout.decode()
+    done = subprocess.run(script(lab, list(argv)), capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 def test_sees_its_own_files_and_name(lab: Holder) -> None:
@@ -119,7 +119,7 @@ def script(lab: Holder, argv: list[str]) -> list[str]:
     """The command line of a Python that executes `argv` as the CLI does, for tests that need another process."""
     text = (
         "import sys; from k8snetlab.lab import exec, holder; from k8snetlab.kernel.identity import Identity\n"
-        f"sys.exit(exec.execute(holder.find({lab.lab!r}), 'shop_api', Identity('api-0', '', ''), {argv!r}))"
+        f"sys.exit(exec.execute(holder.find({lab.lab!r}), 'shop_api', {API!r}, {argv!r}))"
     )
     return [sys.executable, "-c", text]
 

@@ -20,7 +20,7 @@ from k8snetlab.lab.holder import Holder
 from k8snetlab.lab.lock import locked
 from k8snetlab.lab.start import start
 from k8snetlab.plan.state import PodServer
-from k8snetlab.probe.run import repeat, send
+from k8snetlab.probe.run import send
 
 API = Place(kind="pod", name="shop/api", netns="api")
 IDENTITY = Identity(
@@ -232,8 +232,8 @@ def test_results_are_in_order_and_progress_reaches_the_end(lab: Holder) -> None:
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
 
 
-def test_repeat(lab: Holder) -> None:
-    results = run_in(lab, repeat, flow("HTTP", "web.shop.test", 80), IDENTITY, 5, 1.0)
+def test_one_after_the_other(lab: Holder) -> None:
+    results = run_in(lab, send, [flow("HTTP", "web.shop.test", 80)] * 5, {"api": IDENTITY}, 1.0, 1)
     assert [(result.outcome, result.server) for result in results] == [("ok", "shop/web-0")] * 5
 
 
