@@ -2,7 +2,8 @@
 
 Written from the specification alone (Service API reference, "Virtual IPs and Service Proxies", KEP-1669, KEP-4444 and
 the truth table of kube-proxy's own end-to-end tests), never from the rules the lab plans: `plan` and
-`cluster.endpoint_choice` are another reading of the same text, and a disagreement is a bug in one of them.
+`cluster.endpoint_choice` are another reading of the same text, and a disagreement is a bug in one of them. Where a mode
+of kube-proxy is documented to behave otherwise, `divergences` says so.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Literal
 
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod, Service, ServicePort
 from k8snetlab.flows.model import Outcome, SeenSource
+from k8snetlab.oracle.divergences import LOCAL_WITHOUT_ENDPOINTS
 
 Via = Literal["cluster-ip", "node-port"]
 
@@ -44,13 +46,13 @@ def expect(
     """What a connection must come to. `entry` is the node whose nodePort is used; a ClusterIP needs none."""
     family: Family = 4 if client.address.version == 4 else 6
     endpoints = [endpoint for endpoint in port.endpoints if endpoint.ip.version == family]
+    local_policy = service.internal_local if via == "cluster-ip" else service.external_local
+    if local_policy and cluster.config.proxy_mode in LOCAL_WITHOUT_ENDPOINTS.modes:
+        return _expect_shared_list(cluster, service, port, client, via, entry, endpoints)
     if via == "cluster-ip":
         assert client.node is not None, "nobody outside has a route to a ClusterIP"
         usable = local_choice(endpoints, client.node) if service.internal_local else open_choice(endpoints, client.node)
-        # A pod keeps its address, a node process does not: it may have picked any of the node's addresses before the
-        # destination was translated, so the reply could bypass the node (proxier_test "node to ClusterIP").
-        keeps = client.pod is not None and not client.pod.host_network and not cluster.config.masquerade_all
-        return _judge(cluster, endpoints, usable, client, keeps=keeps, entry=client.node)
+        return _judge(cluster, endpoints, usable, client, keeps=_keeps(cluster, client), entry=client.node)
     assert entry is not None
     if not service.external_local:
         return _judge(cluster, endpoints, open_choice(endpoints, entry), client, keeps=False, entry=entry)
@@ -61,6 +63,45 @@ def expect(
     if client.node is not None and client.node.name == entry.name:
         return _judge(cluster, endpoints, open_choice(endpoints, entry), client, keeps=False, entry=entry)
     return _judge(cluster, endpoints, local_choice(endpoints, entry), client, keeps=True, entry=entry)
+
+
+def _keeps(cluster: Cluster, client: Client) -> bool:
+    """Whether a client of a ClusterIP keeps its address.
+
+    A pod does, a node process does not: it may have picked any of the node's addresses before the destination was
+    translated, so the reply could bypass the node (proxier_test "node to ClusterIP").
+    """
+    return client.pod is not None and not client.pod.host_network and not cluster.config.masquerade_all
+
+
+def _expect_shared_list(
+    cluster: Cluster,
+    service: Service,
+    port: ServicePort,
+    client: Client,
+    via: Via,
+    entry: Node | None,
+    endpoints: Sequence[Endpoint],
+) -> Expectation:
+    """Policy Local where every client gets the same list of backends (ipvs: `LOCAL_SHORT_CIRCUIT`): the local ones or,
+    where there are none, all of them. Nobody is masqueraded at a node port with this policy."""
+    node = client.node if via == "cluster-ip" else entry
+    assert node is not None
+    usable = local_choice(endpoints, node)
+    elsewhere = not usable
+    # An internal-only Service with internalTrafficPolicy Local has no list of the cluster's endpoints to fall back on.
+    reached_from_outside = bool(port.node_port or service.external_ips or service.load_balancer_ips)
+    if elsewhere and (reached_from_outside or not service.internal_local):
+        usable = open_choice(endpoints, node)
+    if not usable:
+        return Expectation(outcome="refused")
+    if via == "cluster-ip":
+        return _judge(cluster, endpoints, usable, client, keeps=_keeps(cluster, client), entry=node)
+    at_home = client.node is not None and client.node.name == node.name
+    if elsewhere and not at_home:
+        return Expectation(outcome="timeout")  # the endpoint answers the client itself, past the node it has asked
+    of_pod = client.pod is not None and not client.pod.host_network
+    return _judge(cluster, endpoints, usable, client, keeps=of_pod or not at_home, entry=node)
 
 
 def open_choice(endpoints: Sequence[Endpoint], node: Node) -> list[Endpoint]:

@@ -271,6 +271,53 @@ def test_local_policy_on_node1(table: Table, endpoints: tuple[Endpoint, ...], ex
         assert outcome(table.expect(who, "cluster-ip", endpoints, "iTP=Local")) == expected
 
 
+@pytest.fixture(name="in_ipvs", scope="module")
+def in_ipvs_fixture(build: Callable[..., Cluster]) -> Table:
+    return Table(build(MANIFESTS.replace("spec:\n", "spec:\n      kubeProxyMode: ipvs\n", 1)))
+
+
+IPVS_ROWS = [
+    # client, via, policy: with both L and R, with R alone, with none
+    pytest.param("pod", "cluster-ip", "iTP=Local", "ok e1", "ok e2", id="pod to ClusterIP"),
+    pytest.param("node1", "cluster-ip", "iTP=Local", "ok e1", "ok e2", id="node to ClusterIP"),
+    pytest.param("pod", "node-port", "eTP=Local", "ok e1", "ok e2", id="pod to its node"),
+    pytest.param("node1", "node-port", "eTP=Local", "ok e1", "ok e2", id="node to itself"),
+    pytest.param("agent", "node-port", "eTP=Local", "ok e1", "ok e2", id="a hostNetwork pod to its node"),
+    pytest.param("outside", "node-port", "eTP=Local", "ok e1", "timeout", id="from outside"),
+    pytest.param("node2", "node-port", "eTP=Local", "ok e1", "timeout", id="from another node"),
+]
+
+
+@pytest.mark.parametrize(("who", "via", "policy", "both", "remote"), IPVS_ROWS)
+def test_local_policy_in_ipvs_mode(in_ipvs: Table, who: str, via: Via, policy: str, both: str, remote: str) -> None:
+    """TP.10: one list of backends for all clients, and that of the whole cluster where no endpoint is local."""
+    assert outcome(in_ipvs.expect(who, via, (L, R), policy)) == both
+    assert outcome(in_ipvs.expect(who, via, (R,), policy)) == remote
+    assert outcome(in_ipvs.expect(who, via, (), policy)) == "refused"
+
+
+def test_an_internal_service_in_ipvs_mode_has_nothing_to_fall_back_on(build: Callable[..., Cluster]) -> None:
+    """CategorizeEndpoints gives no cluster endpoints for it, and an empty virtual server refuses."""
+    internal = MANIFESTS.replace("spec:\n", "spec:\n      kubeProxyMode: ipvs\n", 1).replace(
+        "type: NodePort", "type: ClusterIP"
+    )
+    only = Table(build(internal))
+    assert outcome(only.expect("pod", "cluster-ip", (R,), "iTP=Local")) == "refused"
+    assert outcome(only.expect("pod", "cluster-ip", (L, R), "iTP=Local")) == "ok e1"
+
+
+def test_who_is_seen_in_ipvs_mode(in_ipvs: Table) -> None:
+    pod, outside = in_ipvs.client("pod"), in_ipvs.client("outside")
+    assert in_ipvs.expect("pod", "node-port", (L, R), "eTP=Local").sources == (pod.address,)
+    assert in_ipvs.expect("outside", "node-port", (L, R), "eTP=Local").sources == (outside.address,)
+    assert in_ipvs.expect("node1", "node-port", (R,), "eTP=Local").source == "node"
+
+
+@pytest.mark.parametrize(("who", "via"), [(who, via) for who, via, *_ in MASQUERADE])
+def test_without_a_local_policy_the_modes_agree(table: Table, in_ipvs: Table, who: str, via: Via) -> None:
+    assert in_ipvs.expect(who, via, (L, R)) == table.expect(who, via, (L, R))
+
+
 def test_a_node_without_a_zone_has_no_zone_of_its_own(table: Table) -> None:
     """TD.5."""
     endpoints = (endpoint(1, "node1", zones=("a",)), endpoint(2, "node3", zones=("b",)))
