@@ -2,7 +2,8 @@
 
 The steps, each for all namespaces before the next: remove, make namespaces (with the sysctls that must hold before a
 link exists), fill ipsets, start what loads iptables and nftables, make links, then fill each namespace with addresses,
-neighbours, routes and IPVS servers; last, destroy ipsets that no rule asks any more.
+neighbours, routes and IPVS servers; last, forget UDP flows to endpoints that are gone, and destroy ipsets that no rule
+asks any more.
 """
 
 from __future__ import annotations
@@ -14,7 +15,19 @@ from functools import partial
 from itertools import chain
 from typing import Final
 
-from k8snetlab.kernel import addresses, ipset, iptables, ipvs, links, netlink, netns, nftables, processes, sysctl
+from k8snetlab.kernel import (
+    addresses,
+    conntrack,
+    ipset,
+    iptables,
+    ipvs,
+    links,
+    netlink,
+    netns,
+    nftables,
+    processes,
+    sysctl,
+)
 from k8snetlab.kernel.changes import Changes, Entry, Link, NftObject, changes
 from k8snetlab.kernel.session import Session
 from k8snetlab.plan.state import (
@@ -80,6 +93,7 @@ def apply(
                 _check(loads, pool.advance())
             while ended := pool.advance(block=True):
                 _check(loads, ended)
+        _forget_flows(session, todo)
         sets = [(name, ipset.destroy_text(*change)) for name, change in todo.sets.items()]
         ipset.restore(sets, parallel=_PARALLEL_RESTORES, timeout=_RESTORE_SECONDS)
 
@@ -170,6 +184,13 @@ def _balance(session: Session, todo: Changes, planned: Sequence[KernelObject]) -
         with netns.inside(session.fd(name)):
             ipvs.change(name, wanted, unwanted, fresh=name in fresh, planned=every[name])
         yield
+
+
+def _forget_flows(session: Session, todo: Changes) -> None:
+    """Once the new rules hold, or a flow would be given to the old endpoint again; a new namespace has no flows."""
+    for name in todo.destinations.keys() - set(todo.created):
+        with netns.inside(session.fd(name)):
+            conntrack.forget_stale(name, todo.destinations[name])
 
 
 def _make_dummies(session: Session, name: str, dummies: Sequence[Dummy]) -> None:

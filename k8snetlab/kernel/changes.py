@@ -28,11 +28,10 @@ from k8snetlab.plan.state import (
     NftElement,
     NftSet,
     NftTable,
-    PodServer,
-    Process,
     RealServer,
     Route,
     Sysctl,
+    UdpDestination,
     Veth,
     VirtualServer,
     Vxlan,
@@ -45,6 +44,8 @@ RulesOf = tuple[str, Family]
 NftObject = NftTable | NftSet | NftChain | NftElement
 SetObject = IpSet | IpSetEntry
 Server = VirtualServer | RealServer
+
+_MAKE, _DROP = 0, 1  # places in the pairs of `Changes`
 
 _ENTRY_ORDER: Final = {Address: 0, Neighbour: 1, FdbEntry: 1, Route: 2}
 
@@ -67,6 +68,7 @@ class Changes:
     nftables: dict[str, tuple[list[NftObject], list[NftObject]]] = field(default_factory=dict)  # to make, to remove
     sets: dict[str, tuple[list[SetObject], list[SetObject]]] = field(default_factory=dict)
     servers: dict[str, tuple[list[Server], list[Server]]] = field(default_factory=dict)
+    destinations: dict[str, list[UdpDestination]] = field(default_factory=dict)  # whose flows to look through
     links: list[Link] = field(default_factory=list)
     updated: list[tuple[Link, Link]] = field(default_factory=list)
     added: defaultdict[str, list[Entry]] = field(default_factory=_lists)
@@ -111,16 +113,10 @@ def _add(todo: Changes, item: KernelObject) -> None:
             todo.added[item.netns].append(item)
         case Sysctl():
             (todo.late if of_link(item.key) else todo.early)[item.netns].append(item)
-        case IptablesChain():
-            todo.chains.setdefault((item.netns, item.family), ([], []))[0].append(item)
-        case NftTable() | NftSet() | NftChain() | NftElement():
-            todo.nftables.setdefault(item.netns, ([], []))[0].append(item)
-        case IpSet() | IpSetEntry():
-            todo.sets.setdefault(item.netns, ([], []))[0].append(item)
-        case VirtualServer() | RealServer():
-            todo.servers.setdefault(item.netns, ([], []))[0].append(item)
-        case PodServer() | Process():
-            pass  # the lab's: nothing of the kernel
+        case UdpDestination():
+            todo.destinations.setdefault(item.netns, []).append(item)
+        case _:
+            _collect(todo, item, _MAKE)
 
 
 def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> None:
@@ -139,7 +135,7 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
             case IptablesChain() if (item.netns, item.family, item.table, item.name) in written:
                 pass  # it is written anew
             case _ if not isinstance(item, Netns) and item.netns not in gone:
-                _drop(todo, item)
+                _collect(todo, item, _DROP)
             case _:
                 pass
     dead = {end for link in todo.unlinked for end in ends(link)}
@@ -156,17 +152,18 @@ def _unlink(todo: Changes, link: Link, wanted: Link | None) -> None:
         todo.unlinked.append(link)
 
 
-def _drop(todo: Changes, item: KernelObject) -> None:
-    """What is removed by the same program, or the same conversation, that makes its like."""
+def _collect(todo: Changes, item: KernelObject, which: int) -> None:
+    """What is removed by the same program, or the same conversation, that makes its like. PodServer and Process are
+    the lab's: nothing of the kernel."""
     match item:
         case IptablesChain():
-            todo.chains.setdefault((item.netns, item.family), ([], []))[1].append(item)
+            todo.chains.setdefault((item.netns, item.family), ([], []))[which].append(item)
         case NftTable() | NftSet() | NftChain() | NftElement():
-            todo.nftables.setdefault(item.netns, ([], []))[1].append(item)
+            todo.nftables.setdefault(item.netns, ([], []))[which].append(item)
         case IpSet() | IpSetEntry():
-            todo.sets.setdefault(item.netns, ([], []))[1].append(item)
+            todo.sets.setdefault(item.netns, ([], []))[which].append(item)
         case VirtualServer() | RealServer():
-            todo.servers.setdefault(item.netns, ([], []))[1].append(item)
+            todo.servers.setdefault(item.netns, ([], []))[which].append(item)
         case _:
             pass
 

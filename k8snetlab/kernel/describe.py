@@ -15,6 +15,7 @@ from k8snetlab.plan.state import (
     RealServer,
     Route,
     Sysctl,
+    UdpDestination,
     Veth,
     VirtualServer,
     Vxlan,
@@ -53,6 +54,8 @@ def _other(item: KernelObject) -> str:
             return f"virtual server {virtual_words(item)}"
         case RealServer():
             return f"real server {real_words(item)}"
+        case UdpDestination():
+            return f"UDP destination {item.address or 'any address'} port {item.port}"
         case _:
             return type(item).__name__
 

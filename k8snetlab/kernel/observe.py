@@ -10,10 +10,24 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Final
 
 from k8snetlab.cluster import names
-from k8snetlab.kernel import addresses, ipset, iptables, ipvs, links, netlink, netns, nftables, processes, sysctl, veths
+from k8snetlab.kernel import (
+    addresses,
+    conntrack,
+    ipset,
+    iptables,
+    ipvs,
+    links,
+    netlink,
+    netns,
+    nftables,
+    processes,
+    sysctl,
+    veths,
+)
 from k8snetlab.plan.state import (
     Dummy,
     Family,
@@ -23,6 +37,7 @@ from k8snetlab.plan.state import (
     Netns,
     RealServer,
     Sysctl,
+    UdpDestination,
     Veth,
     VirtualServer,
 )
@@ -73,6 +88,10 @@ class _Observation:
                 self._keys[item.netns].append(item.key)
         self._backends = {(item.netns, ipvs.real_key(item)) for item in planned if isinstance(item, RealServer)}
         self._ruled = {item.netns for item in planned if isinstance(item, IptablesChain)}
+        self._destinations: defaultdict[str, list[UdpDestination]] = defaultdict(list)
+        for item in planned:
+            if isinstance(item, UdpDestination):
+                self._destinations[item.netns].append(item)
         self._balanced = {item.netns for item in planned if isinstance(item, Dummy | VirtualServer | IpSet)}
 
     def objects(self, families: tuple[Family, ...]) -> Iterator[KernelObject]:
@@ -94,6 +113,8 @@ class _Observation:
             yield from self._namespace(name)
             if name in self._balanced:
                 yield from self._servers(name)
+            if name in self._destinations:
+                yield from self._udp_destinations(name)
         planned = (item for item in self._planned if isinstance(item, Veth))
         yield from veths.pairs(self._ends, self._fds, self._ask, planned)
         yield from self._chains(ruled)
@@ -143,6 +164,14 @@ class _Observation:
                     yield server
             else:
                 yield server
+
+    def _udp_destinations(self, name: str) -> Iterator[UdpDestination]:
+        """Those planned, which exist by their rules; one with flows to somebody else has him among its servers."""
+        destinations = self._destinations[name]
+        strangers = conntrack.strangers(name, destinations)
+        for item in destinations:
+            others = sorted(strangers.get(item, ()), key=int)
+            yield replace(item, servers=(*item.servers, *others)) if others else item
 
     def _ask(self, name: str, requests: list[bytes]) -> list[bytes | None]:
         return self._sockets[name].ask(requests)

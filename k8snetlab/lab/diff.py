@@ -28,6 +28,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "IpSetEntry": ("netns", "set", "entry"),
     "VirtualServer": ("netns", "protocol", "address", "port"),
     "RealServer": ("netns", "protocol", "virtual", "virtual_port", "address", "port"),
+    "UdpDestination": ("netns", "family", "address", "port"),
     "PodServer": ("netns", "pod"),
     "Process": ("name",),
 }

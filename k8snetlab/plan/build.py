@@ -19,6 +19,7 @@ from k8snetlab.plan.network.bridge import BridgeNetwork
 from k8snetlab.plan.proxy.iptables import IptablesProxy
 from k8snetlab.plan.proxy.ipvs import IpvsProxy
 from k8snetlab.plan.proxy.nftables import NftablesProxy
+from k8snetlab.plan.proxy.udp_destinations import udp_destinations
 from k8snetlab.plan.ruleset import Ruleset
 from k8snetlab.plan.state import (
     Address,
@@ -110,6 +111,8 @@ def build(cluster: Cluster) -> Plan:
             network.rules(family, ruleset)
             objects += proxy.objects(node, family)  # the rules may ask sets, which must be there before them
             objects += ruleset.objects(node.name, family)
+            if cluster.config.proxy_mode != "none":
+                objects += udp_destinations(cluster, node.name, family)
     objects += _servers(cluster)
     objects += _programs(cluster)
     return Plan(tuple(dict.fromkeys(objects)))

@@ -36,6 +36,7 @@ from k8snetlab.plan.state import (
     RealServer,
     Route,
     Sysctl,
+    UdpDestination,
     Veth,
     VirtualServer,
     Vxlan,
@@ -123,6 +124,7 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
         case (
             IptablesChain() | NftTable() | NftSet() | NftChain() | NftElement()
             | IpSet() | IpSetEntry() | VirtualServer() | RealServer() | PodServer()
+            | UdpDestination()  # a new namespace has no flows
         ):  # fmt: skip
             return
 

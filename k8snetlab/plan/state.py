@@ -272,6 +272,20 @@ class RealServer:
 
 
 @dataclass(frozen=True, slots=True)
+class UdpDestination:
+    """Where a Service takes UDP: conntrack holds no flow to it that another than `servers` answers.
+
+    `address` is None for a node port, which is any address's. Without servers nothing is asked of its flows.
+    """
+
+    netns: str
+    family: Family
+    address: IPAddress | None
+    port: int
+    servers: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PodServer:
     """What the lab's one server process listens on in one namespace, in a pod's name.
 
@@ -319,6 +333,7 @@ KernelObject = (
     | IpSetEntry
     | VirtualServer
     | RealServer
+    | UdpDestination
     | PodServer
     | Process
 )

@@ -26,6 +26,7 @@ from k8snetlab.plan.state import (
     RealServer,
     Route,
     Sysctl,
+    UdpDestination,
     Veth,
     VirtualServer,
     Vxlan,
@@ -52,11 +53,8 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.netns}: nft {_nftables(obj)}"
         case IpSet() | IpSetEntry() | VirtualServer() | RealServer():
             return f"{obj.netns}: {_ipvs(obj)}"
-        case PodServer():
-            ports = " ".join(f"{protocol}/{port}" for protocol, port in obj.listeners)
-            return f"{obj.netns}: server of {obj.pod} listens on {ports}"
-        case Process():
-            return f"{obj.netns}: process {obj.name} {' '.join(obj.argv)}"
+        case UdpDestination() | PodServer() | Process():
+            return f"{obj.netns}: {_served(obj)}"
 
 
 def route_words(route: Route) -> str:
@@ -138,6 +136,18 @@ def _ipvs(obj: IpSet | IpSetEntry | VirtualServer | RealServer) -> str:
             return f"ipvs -A {virtual_words(obj)}"
         case RealServer():
             return f"ipvs -a {real_words(obj)}"
+
+
+def _served(obj: UdpDestination | PodServer | Process) -> str:
+    match obj:
+        case UdpDestination():
+            servers = ", ".join(map(str, obj.servers)) or "anybody: no endpoint serves"
+            return f"UDP flows to {obj.address or '*'} port {obj.port} are answered by {servers}"
+        case PodServer():
+            ports = " ".join(f"{protocol}/{port}" for protocol, port in obj.listeners)
+            return f"server of {obj.pod} listens on {ports}"
+        case Process():
+            return f"process {obj.name} {' '.join(obj.argv)}"
 
 
 def _plain(value: object) -> object:

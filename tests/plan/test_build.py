@@ -25,6 +25,7 @@ from k8snetlab.plan.state import (
     Process,
     Route,
     Sysctl,
+    UdpDestination,
     Veth,
     Vxlan,
 )
@@ -79,6 +80,7 @@ IDENTITY: dict[type, tuple[str, ...]] = {
     FdbEntry: ("netns", "link", "mac"),
     Sysctl: ("netns", "key"),
     IptablesChain: ("netns", "family", "table", "name"),
+    UdpDestination: ("netns", "family", "address", "port"),
     PodServer: ("netns", "pod"),
     Process: ("name",),
 }
