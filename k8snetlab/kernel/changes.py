@@ -153,8 +153,8 @@ def _unlink(todo: Changes, link: Link, wanted: Link | None) -> None:
 
 
 def _collect(todo: Changes, item: KernelObject, which: int) -> None:
-    """What is removed by the same program, or the same conversation, that makes its like. PodServer and Process are
-    the lab's: nothing of the kernel."""
+    """What is removed by the same program, or the same conversation, that makes its like. PodServer, HealthCheck and
+    Process are the lab's: nothing of the kernel."""
     match item:
         case IptablesChain():
             todo.chains.setdefault((item.netns, item.family), ([], []))[which].append(item)

@@ -30,6 +30,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "RealServer": ("netns", "protocol", "virtual", "virtual_port", "address", "port"),
     "UdpDestination": ("netns", "family", "address", "port"),
     "PodServer": ("netns", "pod"),
+    "HealthCheck": ("netns", "service"),
     "Process": ("name",),
 }
 

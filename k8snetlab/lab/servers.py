@@ -22,7 +22,9 @@ from k8snetlab.errors import KernelError
 from k8snetlab.kernel import control, processes
 from k8snetlab.kernel.identity import Identity, assume
 from k8snetlab.lab.holder import open_process, process_start
-from k8snetlab.plan.state import KernelObject, PodServer, Process
+from k8snetlab.plan import podserver
+from k8snetlab.plan.podserver import Served
+from k8snetlab.plan.state import HealthCheck, KernelObject, PodServer, Process
 
 STATE = Path("/run/k8snetlab")
 SOCKET = STATE / "podserver.sock"
@@ -68,23 +70,23 @@ def apply(
         if isinstance(item, Process):
             _stop(item)
     _apply_pod_servers(
-        [item for item in missing if isinstance(item, PodServer)],
-        [item for item in extra if isinstance(item, PodServer)],
+        [item for item in missing if isinstance(item, Served)],
+        [item for item in extra if isinstance(item, Served)],
     )
     for item in missing:
         if isinstance(item, Process):
             _start(item, identities(item.pod) if item.pod else None)
 
 
-def _apply_pod_servers(missing: Sequence[PodServer], extra: Sequence[PodServer]) -> None:
+def _apply_pod_servers(missing: Sequence[Served], extra: Sequence[Served]) -> None:
     if not missing and not extra:
         return
-    kept = {(item.netns, item.pod) for item in missing}
+    kept = {podserver.key(item) for item in missing}
     requests: list[Mapping[str, object]] = []
-    if gone := [[item.netns, item.pod] for item in extra if (item.netns, item.pod) not in kept]:
+    if gone := [list(podserver.key(item)) for item in extra if podserver.key(item) not in kept]:
         requests.append({"remove": gone})
     if missing:
-        requests.append({"set": [_entry(item) for item in missing]})
+        requests.append({"set": [podserver.entry(item) for item in missing]})
     start_pod_server()
     for answer in _ask(requests):
         if "refused" in answer:
@@ -98,23 +100,17 @@ def _apply_pod_servers(missing: Sequence[PodServer], extra: Sequence[PodServer])
             )
 
 
-def _entry(item: PodServer) -> dict[str, object]:
-    return {
-        "netns": item.netns,
-        "pod": item.pod,
-        "node": item.node,
-        "hostname": item.hostname,
-        "listeners": [list(listener) for listener in item.listeners],
-    }
-
-
-def _observe_pod_servers(planned: Iterable[KernelObject]) -> Iterator[PodServer]:
+def _observe_pod_servers(planned: Iterable[KernelObject]) -> Iterator[Served]:
     with _pod_server() as pidfd:
         if pidfd is None:
             return
     orders = {(item.netns, item.pod): item.listeners for item in planned if isinstance(item, PodServer)}
     for entry in _ask([{"list": True}])[0]["servers"]:
         listeners = tuple((protocol, port) for protocol, port in entry["listeners"])
+        if "service" in entry:
+            for _, port in listeners:
+                yield HealthCheck(entry["netns"], entry["service"], port, entry["local_endpoints"])
+            continue
         order = orders.get((entry["netns"], entry["pod"]), ())
         if set(order) == set(listeners):
             listeners = order

@@ -16,6 +16,7 @@ from k8snetlab.cluster.model import Cluster, Node
 from k8snetlab.errors import UsageError
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
 from k8snetlab.plan.network.bridge import BridgeNetwork
+from k8snetlab.plan.proxy.health_checks import health_checks
 from k8snetlab.plan.proxy.iptables import IptablesProxy
 from k8snetlab.plan.proxy.ipvs import IpvsProxy
 from k8snetlab.plan.proxy.nftables import NftablesProxy
@@ -114,6 +115,7 @@ def build(cluster: Cluster) -> Plan:
             if cluster.config.proxy_mode != "none":
                 objects += udp_destinations(cluster, node.name, family)
     objects += _servers(cluster)
+    objects += health_checks(cluster) if cluster.config.proxy_mode != "none" else ()
     objects += _programs(cluster)
     return Plan(tuple(dict.fromkeys(objects)))
 

@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from k8snetlab.cluster import names
+from k8snetlab.plan import podserver
 from k8snetlab.plan.proxy.ipvs_script import making_servers, making_sets
 from k8snetlab.plan.proxy.nft_script import making
 from k8snetlab.plan.state import (
@@ -20,6 +21,7 @@ from k8snetlab.plan.state import (
     Bridge,
     Dummy,
     FdbEntry,
+    HealthCheck,
     IpSet,
     IpSetEntry,
     IptablesChain,
@@ -70,7 +72,7 @@ def script(plan: Plan, lab: str) -> str:
         else:
             for obj in objects:
                 lines += _commands(lab, obj)
-    servers = [obj for obj in plan.objects if isinstance(obj, PodServer)]
+    servers = [obj for obj in plan.objects if isinstance(obj, podserver.Served)]
     lines += _pod_server(lab, servers)
     lines += _hints(plan, lab, bool(servers))
     return "\n".join(lines) + "\n"
@@ -123,7 +125,7 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
             yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
         case (
             IptablesChain() | NftTable() | NftSet() | NftChain() | NftElement()
-            | IpSet() | IpSetEntry() | VirtualServer() | RealServer() | PodServer()
+            | IpSet() | IpSetEntry() | VirtualServer() | RealServer() | PodServer() | HealthCheck()
             | UdpDestination()  # a new namespace has no flows
         ):  # fmt: skip
             return
@@ -183,18 +185,9 @@ def _fed(lab: str, netns: str, command: str, lines: Iterable[str]) -> Iterator[s
     yield "RULES"
 
 
-def _pod_server(lab: str, servers: Iterable[PodServer]) -> Iterator[str]:
+def _pod_server(lab: str, servers: Iterable[podserver.Served]) -> Iterator[str]:
     """One process that listens in every pod's name, if it is there."""
-    served = [
-        {
-            "netns": obj.netns,
-            "pod": obj.pod,
-            "node": obj.node,
-            "hostname": obj.hostname,
-            "listeners": [list(pair) for pair in obj.listeners],
-        }
-        for obj in servers
-    ]
+    served = [podserver.entry(obj) for obj in servers]
     if not served:
         return
     yield from ("", "# --- what stands in for the containers ---")

@@ -301,6 +301,16 @@ class PodServer:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """What the lab's server process answers at a Service's healthCheckNodePort, in the namespace of a node."""
+
+    netns: str
+    service: str  # ns/name
+    port: int
+    local_endpoints: int
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """A program of the host that runs in a namespace until the lab ends; `name` is unique in the lab.
 
@@ -335,6 +345,7 @@ KernelObject = (
     | RealServer
     | UdpDestination
     | PodServer
+    | HealthCheck
     | Process
 )
 

@@ -11,6 +11,7 @@ from k8snetlab.plan.state import (
     Bridge,
     Dummy,
     FdbEntry,
+    HealthCheck,
     IpSet,
     IpSetEntry,
     IptablesChain,
@@ -53,7 +54,7 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.netns}: nft {_nftables(obj)}"
         case IpSet() | IpSetEntry() | VirtualServer() | RealServer():
             return f"{obj.netns}: {_ipvs(obj)}"
-        case UdpDestination() | PodServer() | Process():
+        case UdpDestination() | PodServer() | HealthCheck() | Process():
             return f"{obj.netns}: {_served(obj)}"
 
 
@@ -138,7 +139,7 @@ def _ipvs(obj: IpSet | IpSetEntry | VirtualServer | RealServer) -> str:
             return f"ipvs -a {real_words(obj)}"
 
 
-def _served(obj: UdpDestination | PodServer | Process) -> str:
+def _served(obj: UdpDestination | PodServer | HealthCheck | Process) -> str:
     match obj:
         case UdpDestination():
             servers = ", ".join(map(str, obj.servers)) or "anybody: no endpoint serves"
@@ -146,6 +147,8 @@ def _served(obj: UdpDestination | PodServer | Process) -> str:
         case PodServer():
             ports = " ".join(f"{protocol}/{port}" for protocol, port in obj.listeners)
             return f"server of {obj.pod} listens on {ports}"
+        case HealthCheck():
+            return f"health check of service {obj.service} on TCP/{obj.port}: {obj.local_endpoints} local endpoints"
         case Process():
             return f"process {obj.name} {' '.join(obj.argv)}"
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import socket
 
 from k8snetlab.workloads.loop import Loop, Stream
-from k8snetlab.workloads.netexec import HEX_DIGITS, Identity, Request, endpoint, respond
+from k8snetlab.workloads.netexec import HEX_DIGITS, Identity, Request, endpoint
+
+TYPE_CHECKING = False  # typing itself costs 4 ms of start-up
+if TYPE_CHECKING:
+    from k8snetlab.workloads.healthcheck import HealthCheck
 
 HEAD_LIMIT = 64 * 1024
 LINE_LIMIT = 4096
@@ -13,7 +17,7 @@ METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATC
 REASONS = {
     200: "OK", 301: "Moved Permanently", 302: "Found", 303: "See Other", 307: "Temporary Redirect",
     308: "Permanent Redirect", 400: "Bad Request", 403: "Forbidden", 431: "Request Header Fields Too Large",
-    505: "HTTP Version Not Supported",
+    503: "Service Unavailable", 505: "HTTP Version Not Supported",
 }  # fmt: skip
 READ_HEAD, SKIP_BODY, READ_CHUNK, READ_TRAILER = range(4)
 
@@ -23,7 +27,7 @@ class Conversation(Stream):
 
     __slots__ = ("client", "left", "own", "protocol", "request", "step", "who")
 
-    def __init__(self, loop: Loop, sock: socket.socket, who: Identity, protocol: str) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, who: Identity | HealthCheck, protocol: str) -> None:
         self.who, self.protocol = who, protocol
         self.step = READ_HEAD
         self.client, self.own = endpoint(sock.getpeername()), endpoint(sock.getsockname())
@@ -114,7 +118,7 @@ class Conversation(Stream):
         request = self.request
         assert request is not None
         self.step = READ_HEAD
-        found = respond(request, self.who, self.own, self.client, self.protocol)
+        found = self.who.respond(request, self.own, self.client, self.protocol)
         self._send(*found, head_only=request.method == "HEAD", close=not request.keep_alive())
 
     def _refuse(self, status: int) -> bool:
@@ -123,7 +127,7 @@ class Conversation(Stream):
 
     def _send(self, status: int, text: str, header: str, filler: int, *, head_only: bool, close: bool) -> None:
         body = text.encode("utf-8", "replace")
-        kind = "application/json" if body.startswith(b'{"pod"') else "text/plain; charset=utf-8"
+        kind = "application/json" if body.startswith((b'{"pod"', b'{\n\t"service"')) else "text/plain; charset=utf-8"
         ending = "Connection: close\r\n" if close else ""
         head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: {kind}\r\n{header}{ending}"
         self.out += f"{head}Content-Length: {len(body) + filler}\r\n\r\n".encode("latin-1", "replace")

@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 
+from k8snetlab.workloads.healthcheck import HealthCheck
 from k8snetlab.workloads.http1 import Conversation
 from k8snetlab.workloads.loop import Handler, Loop
 from k8snetlab.workloads.netexec import Identity, answer_datagram, endpoint
@@ -26,11 +27,14 @@ Listener = tuple[str, int]  # protocol, port
 
 
 class Server:
-    """What is open in one pod's name; `inode` tells its namespace from a later one of the same name."""
+    """What is open in one pod's name or for a Service's health check.
+
+    `inode` tells its namespace from a later one of the same name.
+    """
 
     __slots__ = ("identity", "inode", "netns", "open")
 
-    def __init__(self, netns: str, inode: int, identity: Identity) -> None:
+    def __init__(self, netns: str, inode: int, identity: Identity | HealthCheck) -> None:
         self.netns, self.inode, self.identity = netns, inode, identity
         self.open: dict[Listener, Acceptor | Datagrams] = {}
 
@@ -89,7 +93,8 @@ class Datagrams(Handler):
             except OSError:  # nothing more, or an ICMP error about an earlier answer
                 return
             own, reply = self._asked(control)
-            answer = answer_datagram(payload, self.server.identity, own, endpoint(client))
+            who = self.server.identity
+            answer = answer_datagram(payload, who, own, endpoint(client)) if isinstance(who, Identity) else None
             if answer is None:
                 continue
             try:

@@ -88,6 +88,9 @@ class Identity:
     def __init__(self, pod: str, node: str, hostname: str) -> None:
         self.pod, self.node, self.hostname = pod, node, hostname
 
+    def respond(self, request: Request, own: str, client: str, protocol: str) -> tuple[int, str, str, int]:
+        return respond(request, self, own, client, protocol)
+
     def describe(self, own: str, client: str, protocol: str, method: str = "", path: str = "", host: str = "") -> str:
         """The JSON line: who answers, at which address, and the client's address as it arrived."""
         namespace, _, name = self.pod.rpartition("/")

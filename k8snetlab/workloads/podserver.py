@@ -9,6 +9,7 @@ input). It imports nothing of the package but its neighbours and little of the s
 of every `up`. On the control socket, JSON lines each way:
 
     {"set": [{"netns", "pod", "node", "hostname", "listeners": [["TCP", 80], …]}, …]}   adds or replaces
+         or {"netns", "pod", "service": "ns/name", "local_endpoints", "listeners"} for the health check of a Service
     {"remove": [[netns, pod], …]}                           answer to both: {"errors": […]}
     {"list": true}                                          answer: {"servers": […]}, the same shape: what is open now
 
@@ -28,6 +29,7 @@ import sys
 if __name__ == "__main__":  # -I leaves the package's folder off the path
     sys.path.insert(0, __file__.rsplit("/", 3)[0])
 
+from k8snetlab.workloads.healthcheck import HealthCheck
 from k8snetlab.workloads.listeners import Listener, Server, setns
 from k8snetlab.workloads.loop import Handler, Loop, Stream
 from k8snetlab.workloads.netexec import Identity
@@ -77,7 +79,7 @@ class Pods:
         except OSError as problem:
             return [_error(netns, pod, listener, problem) for listener in wanted]
         try:
-            server = self._server(netns, pod, os.fstat(fd).st_ino, Identity(pod, entry["node"], entry["hostname"]))
+            server = self._server(netns, pod, os.fstat(fd).st_ino, _identity(entry))
             missing = [listener for listener in wanted if listener not in server.open]
             if missing:
                 setns(fd)
@@ -85,14 +87,17 @@ class Pods:
         finally:
             os.close(fd)
 
-    def _server(self, netns: str, pod: str, inode: int, identity: Identity) -> Server:
+    def _server(self, netns: str, pod: str, inode: int, identity: Identity | HealthCheck) -> Server:
         server = self.servers.get((netns, pod))
         if server is not None and server.inode != inode:  # made anew: these sockets are in the old one
             self._close(server)
             server = None
         if server is None:
             server = self.servers[netns, pod] = Server(netns, inode, identity)
-        server.identity = identity
+        if isinstance(server.identity, HealthCheck) and isinstance(identity, HealthCheck):
+            server.identity.local_endpoints = identity.local_endpoints  # a balancer may keep its connection
+        else:
+            server.identity = identity
         return server
 
     def _listen(self, server: Server, pod: str, listener: Listener) -> dict[str, Any] | None:
@@ -119,8 +124,7 @@ class Pods:
             {
                 "netns": server.netns,
                 "pod": pod,
-                "node": server.identity.node,
-                "hostname": server.identity.hostname,
+                **_described(server.identity),
                 "listeners": [list(listener) for listener in server.open],
             }
             for (_, pod), server in self.servers.items()
@@ -190,6 +194,18 @@ def _listener(protocol: str, port: int) -> Listener:
     if protocol not in ("TCP", "UDP", "SCTP") or type(port) is not int or not 0 < port < 65536:
         raise ValueError(f"no such listener: {protocol!r} {port!r}")
     return protocol, port
+
+
+def _identity(entry: dict[str, Any]) -> Identity | HealthCheck:
+    if "service" in entry:
+        return HealthCheck(entry["service"], entry["local_endpoints"])
+    return Identity(entry["pod"], entry["node"], entry["hostname"])
+
+
+def _described(identity: Identity | HealthCheck) -> dict[str, Any]:
+    if isinstance(identity, HealthCheck):
+        return {"service": identity.service, "local_endpoints": identity.local_endpoints}
+    return {"node": identity.node, "hostname": identity.hostname}
 
 
 def _file_name(netns: str) -> str:

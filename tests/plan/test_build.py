@@ -16,6 +16,7 @@ from k8snetlab.plan.state import (
     Address,
     Bridge,
     FdbEntry,
+    HealthCheck,
     IptablesChain,
     KernelObject,
     Neighbour,
@@ -82,6 +83,7 @@ IDENTITY: dict[type, tuple[str, ...]] = {
     IptablesChain: ("netns", "family", "table", "name"),
     UdpDestination: ("netns", "family", "address", "port"),
     PodServer: ("netns", "pod"),
+    HealthCheck: ("netns", "service"),
     Process: ("name",),
 }
 
