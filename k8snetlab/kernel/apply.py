@@ -20,6 +20,7 @@ from k8snetlab.kernel import (
     conntrack,
     ipset,
     iptables,
+    iptables_legacy,
     ipvs,
     links,
     netlink,
@@ -34,6 +35,7 @@ from k8snetlab.plan.state import (
     Address,
     Bridge,
     Dummy,
+    Family,
     FdbEntry,
     IpSet,
     IpSetEntry,
@@ -56,6 +58,7 @@ Load = tuple[processes.Command, Callable[[processes.Completed], None]]  # a prog
 
 _PARALLEL_RESTORES: Final = 2
 _RESTORE_SECONDS: Final = 300.0
+FAMILIES: Final[tuple[Family, ...]] = (4, 6)
 _EXISTS: Final = frozenset({errno.EEXIST})
 _UNKNOWN_KIND: Final = frozenset({errno.EOPNOTSUPP})
 # Links that go, go in one step (RTM_DELLINK of a group): each alone would wait for an RCU grace period, 15 ms.
@@ -93,6 +96,7 @@ def apply(
                 _check(loads, pool.advance())
             while ended := pool.advance(block=True):
                 _check(loads, ended)
+        _commit_legacy(session, todo)
         _forget_flows(session, todo)
         sets = [(name, ipset.destroy_text(*change)) for name, change in todo.sets.items()]
         ipset.restore(sets, parallel=_PARALLEL_RESTORES, timeout=_RESTORE_SECONDS)
@@ -186,6 +190,18 @@ def _balance(session: Session, todo: Changes, planned: Sequence[KernelObject]) -
         yield
 
 
+def _commit_legacy(session: Session, todo: Changes) -> None:
+    """By libiptc, a process for each family (`iptables_legacy.restore`)."""
+    for family in FAMILIES:
+        work = [
+            iptables_legacy.Work(name, session.fd(name), *chains)
+            for (name, of, backend), chains in todo.chains.items()
+            if (of, backend) == (family, "legacy")
+        ]
+        if work:
+            iptables_legacy.restore(family, work)
+
+
 def _forget_flows(session: Session, todo: Changes) -> None:
     """Once the new rules hold, or a flow would be given to the old endpoint again; a new namespace has no flows."""
     for name in todo.destinations.keys() - set(todo.created):
@@ -269,7 +285,9 @@ def _fill_sets(todo: Changes, planned: Sequence[KernelObject]) -> None:
 
 
 def _restores(todo: Changes) -> Iterator[Load]:
-    for (name, family), chains in todo.chains.items():
+    for (name, family, backend), chains in todo.chains.items():
+        if backend == "legacy":
+            continue
         text = iptables.restore_text(*chains)
         command = processes.Command(iptables.restore_command(family), name, text.encode())
         yield command, partial(iptables.check, name, text)

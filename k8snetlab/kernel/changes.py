@@ -20,6 +20,7 @@ from k8snetlab.plan.state import (
     FdbEntry,
     IpSet,
     IpSetEntry,
+    IptablesBackend,
     IptablesChain,
     KernelObject,
     Neighbour,
@@ -40,7 +41,7 @@ from k8snetlab.plan.state import (
 Link = Bridge | Veth | Vxlan | Dummy
 Entry = Address | Neighbour | FdbEntry | Route
 End = tuple[str, str]  # a namespace and the name of a link in it
-RulesOf = tuple[str, Family]
+RulesOf = tuple[str, Family, IptablesBackend]
 NftObject = NftTable | NftSet | NftChain | NftElement
 SetObject = IpSet | IpSetEntry
 Server = VirtualServer | RealServer
@@ -123,7 +124,7 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
     """Sort what must go; what is in a namespace that goes as a whole goes with it."""
     todo.removed += sorted(gone)
     made = {(link.netns, link.name): link for link in todo.links}
-    written = {(c.netns, c.family, c.table, c.name) for write, _ in todo.chains.values() for c in write}
+    written = {(c.netns, c.family, c.table, c.name, c.backend) for write, _ in todo.chains.values() for c in write}
     for item in extra:
         match item:
             case Veth() if {item.netns, item.peer_netns} <= gone:
@@ -132,7 +133,7 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
                 _unlink(todo, item, made.get((item.netns, item.name)))
             case Address() | Neighbour() | FdbEntry() | Route() if item.netns not in gone:
                 todo.taken[item.netns].append(item)
-            case IptablesChain() if (item.netns, item.family, item.table, item.name) in written:
+            case IptablesChain() if (item.netns, item.family, item.table, item.name, item.backend) in written:
                 pass  # it is written anew
             case _ if not isinstance(item, Netns) and item.netns not in gone:
                 _collect(todo, item, _DROP)
@@ -157,7 +158,7 @@ def _collect(todo: Changes, item: KernelObject, which: int) -> None:
     Process are the lab's: nothing of the kernel."""
     match item:
         case IptablesChain():
-            todo.chains.setdefault((item.netns, item.family), ([], []))[which].append(item)
+            todo.chains.setdefault((item.netns, item.family, item.backend), ([], []))[which].append(item)
         case NftTable() | NftSet() | NftChain() | NftElement():
             todo.nftables.setdefault(item.netns, ([], []))[which].append(item)
         case IpSet() | IpSetEntry():

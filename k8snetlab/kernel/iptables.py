@@ -1,4 +1,5 @@
-"""iptables chains of a namespace: written by one atomic `iptables-nft-restore`, read by `iptables-nft-save`.
+"""iptables chains of a namespace, in nf_tables: written by one atomic `iptables-nft-restore`, read by
+`iptables-nft-save`.
 
 As kube-proxy does it: `--noflush` touches only the chains that are named, and all of them change at once or none.
 Everything here is by namespace and family; chains are `plan.state.IptablesChain`, in iptables-save's own form.
@@ -15,7 +16,7 @@ from typing import Final
 
 from k8snetlab.errors import HostError, KernelError
 from k8snetlab.kernel import processes
-from k8snetlab.plan.state import Family, IptablesChain
+from k8snetlab.plan.state import Family, IptablesBackend, IptablesChain
 
 # The chains each table has as soon as it exists (iptables/nft.c); they can be emptied but not deleted.
 BUILT_IN: Final[dict[str, tuple[str, ...]]] = {
@@ -66,10 +67,10 @@ def restore_text(write: Iterable[IptablesChain], delete: Iterable[IptablesChain]
     for table, (written, deleted) in tables.items():
         lines.append(f"*{table}")
         lines += [f":{chain.name} {chain.policy or '-'} [0:0]" for chain in written]
-        lines += [f":{chain.name} {'ACCEPT' if _built_in(chain) else '-'} [0:0]" for chain in deleted]
-        lines += [f"-F {chain.name}" for chain in (*written, *deleted) if _built_in(chain)]
+        lines += [f":{chain.name} {'ACCEPT' if is_built_in(chain) else '-'} [0:0]" for chain in deleted]
+        lines += [f"-F {chain.name}" for chain in (*written, *deleted) if is_built_in(chain)]
         lines += [f"-A {chain.name} {rule}" for chain in written for rule in chain.rules]
-        lines += [f"-X {chain.name}" for chain in deleted if not _built_in(chain)]
+        lines += [f"-X {chain.name}" for chain in deleted if not is_built_in(chain)]
         lines.append("COMMIT")
     return "\n".join(lines) + "\n"
 
@@ -114,15 +115,17 @@ def save(netns: str, family: Family) -> tuple[IptablesChain, ...]:
     return parse_saved(netns, family, completed)
 
 
-def parse_saved(netns: str, family: Family, completed: processes.Completed) -> tuple[IptablesChain, ...]:
+def parse_saved(
+    netns: str, family: Family, completed: processes.Completed, backend: IptablesBackend = "nft"
+) -> tuple[IptablesChain, ...]:
     """What `iptables-save` printed, as chains. Raises KernelError when it failed."""
     if completed.returncode != 0:
         reason = completed.stderr.decode(errors="replace").strip() or f"exit code {completed.returncode}"
         raise KernelError("save iptables", netns=netns, reason=reason)
-    return tuple(_chains(netns, family, completed.stdout.decode(errors="replace")))
+    return tuple(_chains(netns, family, completed.stdout.decode(errors="replace"), backend))
 
 
-def _chains(netns: str, family: Family, saved: str) -> Iterator[IptablesChain]:
+def _chains(netns: str, family: Family, saved: str, backend: IptablesBackend) -> Iterator[IptablesChain]:
     table = ""
     policies: dict[str, str] = {}
     rules: dict[str, list[str]] = {}
@@ -138,13 +141,14 @@ def _chains(netns: str, family: Family, saved: str) -> Iterator[IptablesChain]:
             table, policies, rules = line[1:], {}, {}
         elif line == "COMMIT":
             for name, policy in policies.items():
-                yield IptablesChain(netns, family, table, name, policy, tuple(rules[name]))
+                yield IptablesChain(netns, family, table, name, policy, tuple(rules[name]), backend)
 
 
-def _built_in(chain: IptablesChain) -> bool:
+def is_built_in(chain: IptablesChain) -> bool:
+    """Whether it comes with its table."""
     return chain.name in BUILT_IN.get(chain.table, ())
 
 
 def is_untouched(chain: IptablesChain) -> bool:
     """Whether it is a built-in chain as it comes with its table: empty, accepting."""
-    return _built_in(chain) and not chain.rules and chain.policy == "ACCEPT"
+    return is_built_in(chain) and not chain.rules and chain.policy == "ACCEPT"

@@ -19,6 +19,7 @@ from k8snetlab.kernel import (
     conntrack,
     ipset,
     iptables,
+    iptables_legacy,
     ipvs,
     links,
     netlink,
@@ -32,6 +33,7 @@ from k8snetlab.plan.state import (
     Dummy,
     Family,
     IpSet,
+    IptablesBackend,
     IptablesChain,
     KernelObject,
     Netns,
@@ -49,6 +51,7 @@ _NFNL_SUBSYS_NFTABLES: Final = 10
 _NFT_MSG_GETTABLE: Final = 1
 _NFPROTO: Final[dict[Family, int]] = {4: 2, 6: 10}
 
+Ruled = tuple[str, Family, IptablesBackend]
 Reader = Callable[[str, bytes, dict[int, str]], KernelObject | None]
 _ANY_LINK: Final = links.INFO.pack(0, 0, 0, 0, 0)
 _ENTRIES: Final[tuple[tuple[int, bytes, Reader], ...]] = (
@@ -95,7 +98,7 @@ class _Observation:
         self._balanced = {item.netns for item in planned if isinstance(item, Dummy | VirtualServer | IpSet)}
 
     def objects(self, families: tuple[Family, ...]) -> Iterator[KernelObject]:
-        ruled: list[tuple[str, Family]] = []
+        ruled: list[Ruled] = []
         tables: list[tuple[str, nftables.TableKey]] = []
         for name in sorted(netns.names()):
             self._fds[name] = fd = netns.open_netns(name)
@@ -108,7 +111,8 @@ class _Observation:
                     yield Sysctl(name, key, value)
             # Where rules are planned, those of the other family may be left from before the lab changed families.
             looked_for: tuple[Family, ...] = (4, 6) if name in self._ruled else families
-            ruled += [(name, family) for family in looked_for if _has_tables(name, family)]
+            ruled += [(name, family, "nft") for family in looked_for if _has_tables(name, family)]
+            ruled += [(name, family, "legacy") for family in looked_for if iptables_legacy.has_tables(family)]
             tables += [(name, key) for key in nftables.tables(name)]
             yield from self._namespace(name)
             if name in self._balanced:
@@ -176,24 +180,28 @@ class _Observation:
     def _ask(self, name: str, requests: list[bytes]) -> list[bytes | None]:
         return self._sockets[name].ask(requests)
 
-    def _chains(self, ruled: list[tuple[str, Family]]) -> Iterator[IptablesChain]:
+    def _chains(self, ruled: list[Ruled]) -> Iterator[IptablesChain]:
         """Every chain, but for built-in ones that nobody named and nothing is in: their table brought them along."""
         named = {
-            (item.netns, item.family, item.table, item.name)
+            (item.netns, item.family, item.table, item.name, item.backend)
             for item in self._planned
             if isinstance(item, IptablesChain)
         }
-        commands = [processes.Command([iptables.program(family, "save")], name) for name, family in ruled]
+        commands = [processes.Command(_save_command(family, backend), name) for name, family, backend in ruled]
         saved = processes.run_many(commands, parallel=_PARALLEL_SAVES, timeout=_SAVE_SECONDS)
-        for (name, family), completed in zip(ruled, saved, strict=True):
-            for chain in iptables.parse_saved(name, family, completed):
-                if (name, family, chain.table, chain.name) in named or not iptables.is_untouched(chain):
+        for (name, family, backend), completed in zip(ruled, saved, strict=True):
+            for chain in iptables.parse_saved(name, family, completed, backend):
+                if (name, family, chain.table, chain.name, backend) in named or not iptables.is_untouched(chain):
                     yield chain
 
 
 def _present(item: KernelObject | None) -> Iterator[KernelObject]:
     if item is not None:
         yield item
+
+
+def _save_command(family: Family, backend: IptablesBackend) -> list[str]:
+    return [iptables.program(family, "save")] if backend == "nft" else iptables_legacy.save_command(family)
 
 
 def _has_tables(name: str, family: Family) -> bool:

@@ -19,7 +19,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "Neighbour": ("netns", "link", "address"),
     "FdbEntry": ("netns", "link", "mac", "destination"),
     "Sysctl": ("netns", "key"),
-    "IptablesChain": ("netns", "family", "table", "name"),
+    "IptablesChain": ("netns", "family", "table", "name", "backend"),
     "NftTable": ("netns", "family", "name"),
     "NftSet": ("netns", "family", "table", "name"),
     "NftChain": ("netns", "family", "table", "name"),

@@ -100,7 +100,6 @@ def build(cluster: Cluster) -> Plan:
     """
     network = _choose(NETWORKS, "network", cluster.config.network)(cluster)
     proxy = _choose(PROXIES, "kube-proxy mode", cluster.config.proxy_mode)(cluster)
-    _choose({"nft": None}, "iptables backend", cluster.config.iptables_backend)
     objects: list[KernelObject] = list(world(cluster, network.underlay_mtu))
     for node in cluster.nodes:
         objects += _node(cluster, node, network.underlay_mtu)
@@ -111,7 +110,7 @@ def build(cluster: Cluster) -> Plan:
             proxy.rules(node, family, ruleset)
             network.rules(family, ruleset)
             objects += proxy.objects(node, family)  # the rules may ask sets, which must be there before them
-            objects += ruleset.objects(node.name, family)
+            objects += ruleset.objects(node.name, family, cluster.config.iptables_backend)
             if cluster.config.proxy_mode != "none":
                 objects += udp_destinations(cluster, node.name, family)
     objects += _servers(cluster)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from k8snetlab.plan.state import Family, IptablesChain
+from k8snetlab.plan.state import Family, IptablesBackend, IptablesChain
 
 BUILT_IN: Final = {
     "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
@@ -36,9 +36,9 @@ class Ruleset:
         self.chain(table, BUILT_IN[table][0])
         self._tables[table].update(chains)
 
-    def objects(self, netns: str, family: Family) -> Iterator[IptablesChain]:
+    def objects(self, netns: str, family: Family, backend: IptablesBackend) -> Iterator[IptablesChain]:
         """Every chain, table by table, the built-in ones first."""
         for table, built_in in BUILT_IN.items():
             for name, rules in self._tables.get(table, {}).items():
                 policy = "ACCEPT" if name in built_in else ""
-                yield IptablesChain(netns, family, table, name, policy, tuple(rules))
+                yield IptablesChain(netns, family, table, name, policy, tuple(rules), backend)

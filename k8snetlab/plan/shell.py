@@ -89,7 +89,7 @@ def _run(obj: KernelObject) -> tuple[str, str] | None:
     has no key."""
     match obj:
         case IptablesChain():
-            return obj.netns, str(obj.family)
+            return obj.netns, f"{obj.family} {obj.backend}"
         case NftTable() | NftSet() | NftChain() | NftElement():
             return obj.netns, "nft"
         case IpSet() | IpSetEntry():
@@ -160,7 +160,8 @@ def _link(lab: str, link: Bridge | Vxlan | Veth | Dummy) -> Iterator[str]:
 
 
 def _restore(lab: str, chains: list[IptablesChain]) -> Iterator[str]:
-    tool = "iptables-restore" if chains[0].family == 4 else "ip6tables-restore"
+    variant = "-legacy" if chains[0].backend == "legacy" else ""
+    tool = f"{'iptables' if chains[0].family == 4 else 'ip6tables'}{variant}-restore"
     yield f"{_exec(lab, chains[0].netns)} {tool} --noflush <<'RULES'"
     for table, group in groupby(chains, lambda chain: chain.table):
         of_table = list(group)

@@ -16,6 +16,7 @@ IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
 Family = Literal[4, 6]
+IptablesBackend = Literal["nft", "legacy"]
 VirtualProtocol = Literal["TCP", "UDP", "SCTP"]
 
 
@@ -147,7 +148,7 @@ class IptablesChain:
     """One chain with all its rules, in order, in exactly the form `iptables-save` prints them (without `-A CHAIN`).
 
     The lab owns its namespaces whole, so built-in chains are listed too, with their policy; `policy` is empty for the
-    others.
+    others. `backend` is which of the kernel's two it is in: nf_tables, or the older ip_tables.
     """
 
     netns: str
@@ -156,6 +157,7 @@ class IptablesChain:
     name: str
     policy: str
     rules: tuple[str, ...]
+    backend: IptablesBackend = "nft"
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def _entry(entry: Address | Route | Neighbour | FdbEntry) -> str:
 
 
 def _chain(chain: IptablesChain) -> str:
-    tool = "iptables" if chain.family == 4 else "ip6tables"
+    tool = ("iptables" if chain.family == 4 else "ip6tables") + ("-legacy" if chain.backend == "legacy" else "")
     policy = f" policy {chain.policy}" if chain.policy else ""
     head = f"{chain.netns}: {tool} {chain.table} chain {chain.name}{policy}"
     return "\n".join((head, *(f"    {rule}" for rule in chain.rules)))

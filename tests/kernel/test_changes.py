@@ -42,7 +42,7 @@ def test_a_fresh_lab_is_all_making() -> None:
     assert todo.created == ["n", "p"]
     assert todo.links == [BRIDGE, POD]
     assert todo.added["p"] == [ADDRESS, ON_LINK, DEFAULT], "a gateway is reached by the route before"
-    assert todo.chains == {("n", 4): ([CHAIN], [])}
+    assert todo.chains == {("n", 4, "nft"): ([CHAIN], [])}
     assert [*todo.removed, *todo.taken, *todo.unlinked, *todo.updated, *todo.restored] == []
 
 
@@ -145,7 +145,7 @@ def test_an_address_that_goes_may_take_planned_ones_along() -> None:
 def test_a_chain_that_changed_is_written_not_deleted() -> None:
     old, other = replace(CHAIN, rules=()), replace(CHAIN, name="OLD")
     todo = changes((CHAIN,), (old, other), (CHAIN,))
-    assert todo.chains == {("n", 4): ([CHAIN], [other])}
+    assert todo.chains == {("n", 4, "nft"): ([CHAIN], [other])}
 
 
 def test_a_namespace_whose_loopback_is_down_is_not_made_again() -> None:
