@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from k8snetlab.errors import HostError, KernelError
-from k8snetlab.kernel import iptables, links, netlink, syscalls
+from k8snetlab.kernel import iptables, iptables_legacy, links, netlink, syscalls
 from k8snetlab.plan.state import Netns
 
 _SCTP: Final = 132
@@ -83,6 +83,7 @@ def _tried() -> Iterator[Fact]:
     yield _link("dummy", what="kube-ipvs0 of IPVS mode; a bridge of that name stands in")
     yield _bridge_netfilter()
     yield _iptables()
+    yield _iptables_legacy()
     yield _tool_in_namespace("nftables", ["nft", "list", "ruleset"], "kubeProxyMode: nftables", "nftables")
     yield _tool_in_namespace("ipset", ["ipset", "list", "-name"], "kubeProxyMode: ipvs", "ipset")
     yield _ipvs()
@@ -125,6 +126,18 @@ def _iptables() -> Fact:
     version = _run([program.replace("-save", ""), "--version"]).stdout.strip()
     ok = done.returncode == 0
     return Fact("iptables (nf_tables)", ok, True, version if ok else done.stderr.strip(), "sudo apt install iptables")
+
+
+def _iptables_legacy() -> Fact:
+    """The older tables: a kernel may lack them, and so may a python without libiptc."""
+    feature, what = "iptables (legacy)", "iptablesBackend: legacy"
+    try:
+        iptables_legacy.require()
+        done = _run([*iptables_legacy.save_command(4), "-t", "nat"])
+    except HostError as error:
+        return Fact(feature, False, False, f"{error.message} ({what})", error.hint)
+    detail = what if done.returncode == 0 else f"{_last(done.stderr)} ({what})"
+    return Fact(feature, done.returncode == 0, False, detail, iptables_legacy.HINT)
 
 
 def _tool_in_namespace(feature: str, argv: list[str], what: str, package: str) -> Fact:
@@ -183,7 +196,6 @@ def _programs() -> Iterator[Fact]:
         ("ip", "iproute2", False, "ip netns exec LAB.node1 …"),
         ("conntrack", "conntrack", False, "looking at NAT"),
         ("tcpdump", "tcpdump", False, "looking at packets"),
-        ("iptables-legacy", "iptables", False, "the legacy backend of iptables mode"),
     ):
         path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
         detail = f"{path} ({what})" if path else f"not found ({what})"

@@ -36,7 +36,7 @@ _NAMES: Final[dict[Family, Path]] = {
 }
 _PREFIX: Final[dict[Family, str]] = {4: "iptables", 6: "ip6tables"}
 _EXTENSIONS: Final = ("lib", "lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "local/lib")
-_HINT: Final = (
+HINT: Final = (
     "install iptables (with libiptc and libxtables) on a kernel with CONFIG_IP_NF_IPTABLES_LEGACY,"
     " or leave out iptablesBackend"
 )
@@ -54,13 +54,18 @@ def save_command(family: Family) -> list[str]:
     """Prints every table there is, in the same form as the nf_tables variant. HostError when it is not installed."""
     path = find_program(f"{_PREFIX[family]}-legacy-save")
     if not path:
-        raise HostError(f"this host has no {_PREFIX[family]}-legacy-save", hint=_HINT)
+        raise HostError(f"this host has no {_PREFIX[family]}-legacy-save", hint=HINT)
     return [path]
 
 
 def save(name: str, family: Family) -> tuple[IptablesChain, ...]:
     """Every chain of a namespace in one family, as far as its tables exist."""
     return parse_saved(name, family, processes.run(save_command(family), name), backend="legacy")
+
+
+def require() -> None:
+    """Raise HostError, with the fix, when libiptc or python-iptables is missing."""
+    _iptc()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +200,7 @@ def _opened(name: str, family: Family, table: str) -> Iterator[Any]:
         handle.refresh()
     except iptc.IPTCError as error:
         what = f"this kernel has no {_PREFIX[family]} table {table} of the legacy kind"
-        raise HostError(f"{what} ({_reason(error)})", hint=_HINT) from error
+        raise HostError(f"{what} ({_reason(error)})", hint=HINT) from error
     try:
         yield handle
     except iptc.IPTCError as error:
@@ -272,7 +277,7 @@ def _iptc() -> Any:
     try:
         import iptc
     except (ImportError, OSError, AttributeError, TypeError) as error:
-        raise HostError(f"python-iptables does not work here: {error}", hint=_HINT) from error
+        raise HostError(f"python-iptables does not work here: {error}", hint=HINT) from error
     finally:  # the lab's programs inherit the environment
         for name, value in before.items():
             if value is None:

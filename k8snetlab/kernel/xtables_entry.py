@@ -163,10 +163,10 @@ def _inverted(parts: _Parts) -> int:
 def _match(family: Family, protocol: int, name: str, options: tuple[Option, ...]) -> bytes:
     if name == "comment":
         text = " ".join(options[0][2]).encode() if options else b""
-        if len(text) < _COMMENT_LENGTH:
-            return _extension(family, 0, "match", name, ((False, "comment", ("-",)),))[:_MATCH_HEADER] + text.ljust(
-                _COMMENT_LENGTH, b"\0"
-            )
+        if len(text) >= _COMMENT_LENGTH:
+            raise RuleError(f"a comment of {len(text)} bytes: {_COMMENT_LENGTH - 1} fit")
+        form = _extension(family, 0, "match", name, ((False, "comment", ("-",)),))
+        return form[:_MATCH_HEADER] + text.ljust(_COMMENT_LENGTH, b"\0")
     if name == "set":  # it asks the namespace for the set's number
         return _parse(family, protocol, "match", name, options)
     return _extension(family, protocol, "match", name, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,71 +14,22 @@ from k8snetlab.plan.state import Family, IptablesChain
 
 in_kernel = [pytest.mark.root, pytest.mark.usefixtures("lab", "namespace")]
 
-# As iptables-save 1.8 prints them. The chains that they jump to are CUSTOM and KUBE-MARK-MASQ.
-RULES: dict[Family, dict[str, tuple[str, ...]]] = {
-    4: {
-        "nat": (
-            '-m comment --comment "kubernetes service portals" -j CUSTOM',
-            '-d 10.96.0.10/32 -p udp -m comment --comment "kube-system/kube-dns:dns cluster IP" -m udp --dport 53'
-            " -j CUSTOM",
-            '! -s 10.244.0.0/16 -d 10.96.0.1/32 -p tcp -m comment --comment "default/kubernetes:https cluster IP"'
-            " -m tcp --dport 443 -j KUBE-MARK-MASQ",
-            "-m statistic --mode random --probability 0.33333333349 -j CUSTOM",
-            "-m statistic --mode random --probability 0.50000000000 -j CUSTOM",
-            "-p tcp -m tcp -j DNAT --to-destination 10.244.1.2:8080",
-            "-m recent --rcheck --seconds 10800 --reap --name KUBE-SEP-ABCDEFGHIJKLMNOP --mask 255.255.255.255"
-            " --rsource -j CUSTOM",
-            "-p tcp -m recent --set --name KUBE-SEP-ABCDEFGHIJKLMNOP --mask 255.255.255.255 --rsource -m tcp -j DNAT"
-            " --to-destination 10.244.1.2:80",
-            "-m mark ! --mark 0x4000/0x4000 -j RETURN",
-            "-j MARK --set-xmark 0x4000/0x4000",
-            "-j MARK --set-xmark 0x4000/0x0",
-            "-m addrtype --dst-type LOCAL -j CUSTOM",
-            "-s 127.0.0.0/8 -d 10.0.0.1/32 -p tcp -m tcp --sport 1:1024 -j RETURN",
-        ),
-        "filter": (
-            '-d 10.96.0.5/32 -p tcp -m comment --comment "shop/db has no endpoints" -m tcp --dport 5432 -j REJECT'
-            " --reject-with icmp-port-unreachable",
-            "-m conntrack --ctstate INVALID -j DROP",
-            "-m conntrack --ctstate NEW -j CUSTOM",
-            "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-            "-m mark --mark 0x4000/0x4000 -j ACCEPT",
-            "-p tcp -m multiport --dports 80,443,8000:8010 -j ACCEPT",
-            "-p sctp -m sctp --dport 132 -j ACCEPT",
-            "-m physdev --physdev-in veth1234 --physdev-is-bridged -j ACCEPT",
-            "-i cni0 ! -o cni0 -j ACCEPT",
-            "-i cali+ -j ACCEPT",
-            "-m limit --limit 5/min -j LOG --log-prefix \"denied: \"",
-            "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j ACCEPT",
-            "-p icmp -m icmp --icmp-type 8 -j ACCEPT",
-            "-m connmark --mark 0x1/0x1 -j ACCEPT",
-            "-g CUSTOM",
-        ),
-        "mangle": (
-            "-j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff",
-            "-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
-        ),
-        "raw": ("-p udp -m udp --dport 53 -j CT --notrack",),
-    },
-    6: {
-        "nat": (
-            '-d fd00:10:96::a/128 -p udp -m comment --comment "kube-system/kube-dns:dns cluster IP" -m udp --dport 53'
-            " -j CUSTOM",
-            "-p tcp -m tcp -j DNAT --to-destination [fd00:10:244:1::2]:8080",
-            "-m recent --rcheck --seconds 10800 --reap --name KUBE-SEP-A --mask ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
-            " --rsource -j CUSTOM",
-        ),
-        "filter": (
-            "-d fd00:10:96::5/128 -p tcp -m tcp --dport 5432 -j REJECT --reject-with icmp6-port-unreachable",
-            "-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j ACCEPT",
-        ),
-    },
-}  # fmt: skip
+
 POSTROUTING = (
     '-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully',
     "-s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE",
     "-s 10.244.0.0/16 -o eth0 -j SNAT --to-source 172.18.0.2",
 )
+
+
+def rules() -> Iterator[tuple[Family, str, str]]:
+    """The forms of rules in rules.txt: family, table, text."""
+    family, table = "", ""
+    for line in (Path(__file__).parent / "rules.txt").read_text().splitlines():
+        if line.startswith("*"):
+            family, table = line[1:].split()
+        elif not line.startswith("#"):
+            yield (4 if family == "ip" else 6), table, line
 
 
 @pytest.fixture(name="namespace")
@@ -101,9 +53,7 @@ class TestInTheKernel:
         ("family", "table", "rule"),
         [
             pytest.param(family, table, rule, id=f"{family}-{table}-{number}")
-            for family, tables in RULES.items()
-            for table, rules in tables.items()
-            for number, rule in enumerate(rules)
+            for number, (family, table, rule) in enumerate(rules())
         ],
     )
     def test_a_rule_comes_back_to_the_letter(self, family: Family, table: str, rule: str) -> None:
