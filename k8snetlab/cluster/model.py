@@ -12,13 +12,16 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 from k8snetlab.errors import Source
-from k8snetlab.manifests.api import apps, core, lab, networking, scheduling
+from k8snetlab.manifests.api import admin_policy, apps, core, lab, networking, scheduling
 from k8snetlab.manifests.api.core import Container, PodSpec
 from k8snetlab.manifests.api.meta import Labels, Protocol
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 Family = Literal[4, 6]
+AdminPolicy = (
+    admin_policy.ClusterNetworkPolicy | admin_policy.AdminNetworkPolicy | admin_policy.BaselineAdminNetworkPolicy
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +210,7 @@ class Cluster:
     workloads: tuple[Workload, ...] = ()
     endpoint_slices: tuple[core.EndpointSlice, ...] = ()
     network_policies: tuple[networking.NetworkPolicy, ...] = ()
+    admin_policies: tuple[AdminPolicy, ...] = ()  # by name within each kind; `cluster.tiers` has their order
     ingresses: tuple[networking.Ingress, ...] = ()
     ingress_classes: tuple[networking.IngressClass, ...] = ()
     checks: tuple[lab.Check, ...] = ()

@@ -14,11 +14,15 @@ def remarks(cluster: Cluster) -> tuple[str, ...]:
 
 
 def _not_enforced(cluster: Cluster) -> Iterator[str]:
-    if cluster.network_policies:
-        yield (
-            f"{_count(len(cluster.network_policies), 'NetworkPolicy', 'NetworkPolicies')} NOT enforced: "
-            f"network {cluster.config.network} has no policy engine here, all traffic is allowed"
-        )
+    for policies, one, many in (
+        (cluster.network_policies, "NetworkPolicy", "NetworkPolicies"),
+        (cluster.admin_policies, "admin policy", "admin policies"),
+    ):
+        if policies:
+            yield (
+                f"{_count(len(policies), one, many)} NOT enforced: "
+                f"network {cluster.config.network} has no policy engine here, all traffic is allowed"
+            )
 
 
 def _not_served(cluster: Cluster) -> Iterator[str]:

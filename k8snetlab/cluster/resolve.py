@@ -24,7 +24,7 @@ from k8snetlab.cluster.service_spec import affinity_seconds
 from k8snetlab.cluster.services import Draft, complete_spec, draft_services
 from k8snetlab.cluster.workloads import PodSeed, expand
 from k8snetlab.errors import Problem
-from k8snetlab.manifests.api import core, lab, networking
+from k8snetlab.manifests.api import admin_policy, core, lab, networking
 from k8snetlab.manifests.api.meta import Labels
 from k8snetlab.manifests.document import Document, Manifests
 
@@ -77,6 +77,11 @@ def resolve(
         workloads=workloads,
         endpoint_slices=_by_name(_objects(documents, core.EndpointSlice)),
         network_policies=_by_name(_objects(documents, networking.NetworkPolicy)),
+        admin_policies=(
+            *_by_name(_objects(documents, admin_policy.ClusterNetworkPolicy)),
+            *_by_name(_objects(documents, admin_policy.AdminNetworkPolicy)),
+            *_by_name(_objects(documents, admin_policy.BaselineAdminNetworkPolicy)),
+        ),
         ingresses=_by_name(_objects(documents, networking.Ingress)),
         ingress_classes=_by_name(_objects(documents, networking.IngressClass)),
         checks=tuple(_objects(documents, lab.Check)),
@@ -92,7 +97,16 @@ def _objects(documents: Sequence[Document], kind: type[Kind]) -> list[Kind]:
     return [document.object for document in documents if isinstance(document.object, kind)]
 
 
-Named = TypeVar("Named", core.EndpointSlice, networking.NetworkPolicy, networking.Ingress, networking.IngressClass)
+Named = TypeVar(
+    "Named",
+    core.EndpointSlice,
+    networking.NetworkPolicy,
+    admin_policy.ClusterNetworkPolicy,
+    admin_policy.AdminNetworkPolicy,
+    admin_policy.BaselineAdminNetworkPolicy,
+    networking.Ingress,
+    networking.IngressClass,
+)
 
 
 def _by_name(objects: Sequence[Named]) -> tuple[Named, ...]:

@@ -25,6 +25,12 @@ WORKLOAD_KINDS = {
     "cronjobs": "CronJob",
 }
 
+ADMIN_KINDS = {
+    "clusternetworkpolicies": "ClusterNetworkPolicy",
+    "adminnetworkpolicies": "AdminNetworkPolicy",
+    "baselineadminnetworkpolicies": "BaselineAdminNetworkPolicy",
+}
+
 
 def render(cluster: Cluster, kind: str, namespace: str | None = None, name: str | None = None) -> list[Rendered]:
     """The objects of one kind (plural, lower case, as in `KINDS`), by namespace and name; None means all.
@@ -203,6 +209,13 @@ def _as_written(field: str) -> Callable[[Cluster], Iterator[Rendered]]:
     return rendered
 
 
+def _admin_policies(kind: str) -> Callable[[Cluster], Iterator[Rendered]]:
+    def rendered(cluster: Cluster) -> Iterator[Rendered]:
+        return (encode(each) for each in cluster.admin_policies if type(each).__name__ == kind)
+
+    return rendered
+
+
 KINDS: Mapping[str, Callable[[Cluster], Iterator[Rendered]]] = {
     "nodes": _nodes,
     "namespaces": _namespaces,
@@ -212,6 +225,7 @@ KINDS: Mapping[str, Callable[[Cluster], Iterator[Rendered]]] = {
     "endpointslices": _endpoint_slices,
     **{plural: _workloads(kind) for plural, kind in WORKLOAD_KINDS.items()},
     "networkpolicies": _as_written("network_policies"),
+    **{plural: _admin_policies(kind) for plural, kind in ADMIN_KINDS.items()},
     "ingresses": _as_written("ingresses"),
     "ingressclasses": _as_written("ingress_classes"),
 }

@@ -222,7 +222,7 @@ def _map_decoder(item: _Decoder) -> _Decoder:
 def schema(cls: Hashable) -> Schema:
     """The keys of an object. Annotations are read here and not on import: a lab uses few of the classes."""
     hints = typing.get_type_hints(cls)
-    fields = dataclasses.fields(typing.cast(Any, cls))
+    fields = [field for field in dataclasses.fields(typing.cast(Any, cls)) if not field.metadata.get("source")]
     return Schema(
         fields={yaml_key(field): (field.name, decoder_of(hints[field.name])) for field in fields},
         ignored=frozenset(getattr(cls, "IGNORED", ())),

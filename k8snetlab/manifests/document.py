@@ -11,7 +11,7 @@ from k8snetlab.errors import Source
 if (
     TYPE_CHECKING
 ):  # making the classes costs most of a short command's time: a kind's module is imported when it is read
-    from k8snetlab.manifests.api import apps, core, gateway, lab, networking
+    from k8snetlab.manifests.api import admin_policy, apps, core, gateway, lab, networking
 
     KubernetesObject = (
         core.Namespace
@@ -29,6 +29,9 @@ if (
         | networking.NetworkPolicy
         | networking.Ingress
         | networking.IngressClass
+        | admin_policy.ClusterNetworkPolicy
+        | admin_policy.AdminNetworkPolicy
+        | admin_policy.BaselineAdminNetworkPolicy
         | gateway.GatewayClass
         | gateway.Gateway
         | gateway.HTTPRoute

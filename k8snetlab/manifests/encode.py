@@ -40,7 +40,8 @@ def encode_value(value: Any) -> Any:
 @cache
 def _fields(cls: Hashable) -> tuple[tuple[str, str, Any], ...]:
     """Key, attribute and the value with which it is left out (MISSING: never)."""
-    return tuple((yaml_key(field), field.name, _omitted(field)) for field in dataclasses.fields(cast(Any, cls)))
+    fields = [field for field in dataclasses.fields(cast(Any, cls)) if not field.metadata.get("source")]
+    return tuple((yaml_key(field), field.name, _omitted(field)) for field in fields)
 
 
 def _omitted(field: dataclasses.Field[Any]) -> Any:

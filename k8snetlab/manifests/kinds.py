@@ -34,6 +34,7 @@ class Kind:
         return tuple(f"{self.group}/{version}" if self.group else version for version in self.versions)
 
 
+POLICY = "policy.networking.k8s.io"
 GATEWAY = "gateway.networking.k8s.io"
 LAB = "k8snetlab.dev"
 
@@ -53,6 +54,9 @@ _UNDERSTOOD = (
     Kind("NetworkPolicy", "networking", "networking.k8s.io"),
     Kind("Ingress", "networking", "networking.k8s.io"),
     Kind("IngressClass", "networking", "networking.k8s.io", namespaced=False),
+    Kind("ClusterNetworkPolicy", "admin_policy", POLICY, ("v1alpha2", "v1beta1"), namespaced=False),
+    Kind("AdminNetworkPolicy", "admin_policy", POLICY, ("v1alpha1",), namespaced=False),
+    Kind("BaselineAdminNetworkPolicy", "admin_policy", POLICY, ("v1alpha1",), namespaced=False),
     Kind("GatewayClass", "gateway", GATEWAY, ("v1", "v1beta1"), namespaced=False),
     Kind("Gateway", "gateway", GATEWAY, ("v1", "v1beta1")),
     Kind("HTTPRoute", "gateway", GATEWAY, ("v1", "v1beta1")),

@@ -14,6 +14,7 @@ from k8snetlab.errors import ManifestError, Problem, Source
 from k8snetlab.manifests.decode import Path, Wrong, decode, dotted, printable, shown
 from k8snetlab.manifests.document import Document, KubernetesObject, Manifests
 from k8snetlab.manifests.kinds import KINDS, Kind, find_kind
+from k8snetlab.manifests.locate import locate
 from k8snetlab.manifests.validate import validate
 from k8snetlab.manifests.yaml import Fault, YAMLDocument, read_documents
 
@@ -197,6 +198,8 @@ def _read_item(item: _Item, reading: _Reading) -> None:
     wrongs += _unrelated(validate(obj), wrongs)
     if wrongs:
         reading.problems += [item.problem(wrong.path, wrong.message) for wrong in wrongs]
+    else:
+        obj = locate(obj, item.source)
     document = Document(obj, item.source())
     reading.documents.append(document)
     _check_unique(document, item, reading)

@@ -266,11 +266,20 @@ _COLUMNS: Mapping[str, tuple[Sequence[str], Cells, Sequence[str], Cells]] = {
     "jobs": (("STATUS", "COMPLETIONS", "DURATION"), _job, _TEMPLATE, _template_wide),
     "cronjobs": (("SCHEDULE", "LAST SCHEDULE"), _cron_job, (), _nothing),
     "networkpolicies": (("POD-SELECTOR",), _policy, (), _nothing),
+    "clusternetworkpolicies": (
+        ("TIER", "PRIORITY"),
+        lambda item: [item["spec"]["tier"], str(item["spec"]["priority"])],
+        (),
+        _nothing,
+    ),
+    "adminnetworkpolicies": (("PRIORITY",), lambda item: [str(item["spec"]["priority"])], (), _nothing),
+    "baselineadminnetworkpolicies": ((), _nothing, (), _nothing),
     "ingresses": (("CLASS", "HOSTS", "ADDRESS", "PORTS"), _ingress, (), _nothing),
     "ingressclasses": (("CONTROLLER", "PARAMETERS"), lambda item: [item["spec"]["controller"], NONE], (), _nothing),
 }
 
-CLUSTER_SCOPED = ("nodes", "namespaces", "ingressclasses")
+ADMIN_POLICIES = ("clusternetworkpolicies", "adminnetworkpolicies", "baselineadminnetworkpolicies")
+CLUSTER_SCOPED = ("nodes", "namespaces", "ingressclasses", *ADMIN_POLICIES)
 GROUPS: Mapping[str, str] = {
     "endpointslices": "discovery.k8s.io",
     "deployments": "apps",
@@ -280,11 +289,15 @@ GROUPS: Mapping[str, str] = {
     "jobs": "batch",
     "cronjobs": "batch",
     "networkpolicies": "networking.k8s.io",
+    **dict.fromkeys(ADMIN_POLICIES, "policy.networking.k8s.io"),
     "ingresses": "networking.k8s.io",
     "ingressclasses": "networking.k8s.io",
 }
 SINGULAR: Mapping[str, str] = {
     "networkpolicies": "networkpolicy",
+    "clusternetworkpolicies": "clusternetworkpolicy",
+    "adminnetworkpolicies": "adminnetworkpolicy",
+    "baselineadminnetworkpolicies": "baselineadminnetworkpolicy",
     "ingresses": "ingress",
     "ingressclasses": "ingressclass",
     "endpoints": "endpoints",
@@ -302,6 +315,9 @@ SHORT_NAMES: Mapping[str, str] = {
     "ds": "daemonsets",
     "cj": "cronjobs",
     "netpol": "networkpolicies",
+    "cnp": "clusternetworkpolicies",
+    "anp": "adminnetworkpolicies",
+    "banp": "baselineadminnetworkpolicies",
     "ing": "ingresses",
 }
 

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from k8snetlab.manifests.api.admin_policy import AdminNetworkPolicy, ClusterNetworkPolicy
 from k8snetlab.manifests.api.apps import Deployment
 from k8snetlab.manifests.api.core import Endpoints, Pod, Service
 from k8snetlab.manifests.api.gateway import HTTPRoute
@@ -17,7 +18,17 @@ from k8snetlab.manifests.decode import decode
 from k8snetlab.manifests.encode import encode
 from k8snetlab.manifests.load import load, load_text
 
-KINDS = (Service, NetworkPolicy, Ingress, Pod, Deployment, Endpoints, HTTPRoute)
+KINDS = (
+    Service,
+    NetworkPolicy,
+    ClusterNetworkPolicy,
+    AdminNetworkPolicy,
+    Ingress,
+    Pod,
+    Deployment,
+    Endpoints,
+    HTTPRoute,
+)
 
 
 @pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.__name__)

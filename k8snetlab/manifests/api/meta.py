@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Labels = Mapping[str, str]
 IntOrString = int | str
 Protocol = Literal["TCP", "UDP", "SCTP"]
+
+
+def written_at() -> Any:
+    """A field `source: Source | None` for where a part of an object was written; no part of the value itself.
+
+    The loader fills it in (`manifests.locate`); it is neither read from YAML nor written to it, nor compared.
+    """
+    return field(default=None, compare=False, repr=False, metadata={"source": True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

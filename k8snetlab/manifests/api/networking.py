@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from k8snetlab.manifests.api.meta import IntOrString, LabelSelector, ObjectMeta, Protocol
+from k8snetlab.errors import Source
+from k8snetlab.manifests.api.meta import IntOrString, LabelSelector, ObjectMeta, Protocol, written_at
 
 # --- NetworkPolicy ----------------------------------------------------------------------------------------------------
 
@@ -23,6 +24,7 @@ class NetworkPolicyPeer:
     pod_selector: LabelSelector | None = None
     namespace_selector: LabelSelector | None = None
     ip_block: IPBlock | None = None
+    source: Source | None = written_at()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class NetworkPolicyPort:
     protocol: Protocol = "TCP"
     port: IntOrString | None = None
     end_port: int | None = None
+    source: Source | None = written_at()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +43,14 @@ class NetworkPolicyIngressRule:
 
     from_: tuple[NetworkPolicyPeer, ...] = field(default=(), metadata={"key": "from"})
     ports: tuple[NetworkPolicyPort, ...] = ()
+    source: Source | None = written_at()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPolicyEgressRule:
     to: tuple[NetworkPolicyPeer, ...] = ()
     ports: tuple[NetworkPolicyPort, ...] = ()
+    source: Source | None = written_at()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,7 @@ class NetworkPolicy:
 
     metadata: ObjectMeta
     spec: NetworkPolicySpec = field(default=NetworkPolicySpec(), metadata={"always": True})
+    source: Source | None = written_at()
 
 
 # --- Ingress ----------------------------------------------------------------------------------------------------------
