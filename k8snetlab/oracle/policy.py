@@ -1,0 +1,128 @@
+"""May these two talk? The verdict of NetworkPolicies and admin policies on one connection, and why.
+
+Asked of the connection after its destination has been translated: of the endpoint's pod and port, never of a Service's
+address (a policy knows pods, not Services). Replies belong to the connection and are never asked about. A connection
+needs the consent of both ends: egress of the source and ingress of the destination.
+
+Each end asks three tiers (network-policy-api): Admin policies, whose first matching rule accepts, denies or passes on;
+NetworkPolicies, which if any selects the pod allow what at least one of their rules allows and nothing else; Baseline
+policies, asked only when no NetworkPolicy selects the pod. Nobody having said anything, the connection is allowed.
+
+What the specification leaves open is decided here as most implementations do it: a pod always reaches itself; a pod
+and its own node always reach each other (concepts/services-networking/network-policies: "traffic to and from the node
+where a Pod is running is always allowed"); a pod with hostNetwork is its node; ICMP is matched by rules without ports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from k8snetlab.cluster.model import Cluster
+from k8snetlab.oracle.parties import Party
+from k8snetlab.oracle.statutes import Direction, PolicyProtocol, Rule, Statute, Statutes, Tier, read_statutes
+
+TIERS: tuple[Tier, ...] = ("Admin", "NetworkPolicy", "Baseline")
+Exempt = Literal["", "itself", "own node"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What one end says. `statute` and `rule` decided; without a rule `isolating` are the NetworkPolicies that select
+    the pod (none: nobody has anything against it). `passed` are the rules that passed it on to a later tier."""
+
+    direction: Direction
+    subject: Party
+    peer: Party
+    allowed: bool
+    statute: Statute | None = None
+    rule: Rule | None = None
+    isolating: tuple[Statute, ...] = ()
+    passed: tuple[tuple[Statute, Rule], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVerdict:
+    """Whether policies let a connection be, with the ruling of each end that is a pod, egress first."""
+
+    source: Party
+    destination: Party
+    protocol: PolicyProtocol
+    port: int
+    allowed: bool
+    rulings: tuple[Ruling, ...]
+    exempt: Exempt = ""
+
+
+def judge(
+    policies: Cluster | Statutes, source: Party, destination: Party, protocol: PolicyProtocol, port: int
+) -> PolicyVerdict:
+    """The verdict on a connection; `port` is 0 for ICMP. Who asks often reads the statutes once."""
+    statutes = read_statutes(policies) if isinstance(policies, Cluster) else policies
+    exempt = _exempt(source, destination)
+    rulings: list[Ruling] = []
+    if not exempt and source.pod is not None:
+        rulings.append(rule_on(statutes, "egress", source, destination, protocol, port))
+    if not exempt and destination.pod is not None:
+        rulings.append(rule_on(statutes, "ingress", source, destination, protocol, port))
+    return PolicyVerdict(
+        source=source,
+        destination=destination,
+        protocol=protocol,
+        port=port,
+        allowed=all(ruling.allowed for ruling in rulings),
+        rulings=tuple(rulings),
+        exempt=exempt,
+    )
+
+
+def _exempt(source: Party, destination: Party) -> Exempt:
+    """What no policy can forbid: a pod's talk with itself and with its own node, where the kubelet probes it from."""
+    if source.pod is not None and destination.pod is not None:
+        return "itself" if source.pod.key == destination.pod.key else ""
+    return "own node" if source.node and source.node == destination.node else ""
+
+
+def rule_on(
+    statutes: Statutes, direction: Direction, source: Party, destination: Party, protocol: PolicyProtocol, port: int
+) -> Ruling:
+    """What the policies of one end say, which must be a pod: the source for egress, the destination for ingress."""
+    subject, peer = (destination, source) if direction == "ingress" else (source, destination)
+    assert subject.pod is not None
+    selecting = {tier: statutes.selecting(direction, subject.pod.key, tier) for tier in TIERS}
+    passed: list[tuple[Statute, Rule]] = []
+
+    def ruling(allowed: bool, statute: Statute | None = None, rule: Rule | None = None) -> Ruling:
+        return Ruling(
+            direction=direction,
+            subject=subject,
+            peer=peer,
+            allowed=allowed,
+            statute=statute,
+            rule=rule,
+            isolating=selecting["NetworkPolicy"],
+            passed=tuple(passed),
+        )
+
+    for tier in TIERS:
+        found = _first(selecting[tier], peer, destination, protocol, port)
+        if found is None:
+            # To be selected by a NetworkPolicy is to be isolated: what none of their rules allows is denied, finally.
+            if tier == "NetworkPolicy" and selecting[tier]:
+                return ruling(allowed=False)
+        elif found[1].action == "Pass":
+            passed.append(found)
+        else:
+            return ruling(found[1].action == "Accept", *found)
+    return ruling(allowed=True)
+
+
+def _first(
+    statutes: tuple[Statute, ...], peer: Party, destination: Party, protocol: PolicyProtocol, port: int
+) -> tuple[Statute, Rule] | None:
+    """The first rule that matches, in the order of the policies and of their rules."""
+    for statute in statutes:
+        for rule in statute.rules:
+            if rule.matches(peer, destination, protocol, port):
+                return statute, rule
+    return None
