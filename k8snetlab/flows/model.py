@@ -52,7 +52,9 @@ class Check:
 
     `source` says which address the server must see, `sources` the addresses that satisfy it; `servers` are the pods
     (`ns/name`) that may answer, empty when any may. With `tries` above 1 others may answer too, and it is asked up
-    to so many times until one of `servers` does: a Service picks its endpoint at random.
+    to so many times until one of `servers` does: a Service picks its endpoint at random. Pods in `forbidden` may not
+    answer at any of the tries, which are then all made, and those that get no answer are no failure. `because` is what
+    the policies that `expected` follows from say.
     """
 
     type: str
@@ -63,6 +65,8 @@ class Check:
     sources: tuple[IPAddress, ...] = ()
     servers: tuple[str, ...] = ()
     tries: int = 1
+    forbidden: tuple[str, ...] = ()
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

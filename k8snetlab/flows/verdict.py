@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -27,7 +28,24 @@ def judge(check: Check, result: Result) -> Verdict:
     wrong = _wrong_outcome(check, result)
     if not wrong and result.outcome == "ok":
         wrong = _wrong_server(check, result) or _wrong_source(check, result)
-    return Verdict(check, result, not wrong, wrong or result.reason)
+    return Verdict(check, result, not wrong, wrong or _remark(check, result))
+
+
+def settle(check: Check, verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict of those on several tries: an answer by a pod that must not give any decides, then the first answer
+    by one of the right servers, right or wrong."""
+    for wanted in (check.forbidden, check.servers):
+        for verdict in verdicts:
+            if verdict.result.server in wanted:
+                return verdict
+    return verdicts[0]
+
+
+def _remark(check: Check, result: Result) -> str:
+    """A denied one says by what: silence alone says nothing."""
+    if result.outcome == "timeout" and check.because:
+        return f"{result.reason}: {check.because}" if result.reason else check.because
+    return result.reason
 
 
 def _wrong_outcome(check: Check, result: Result) -> str:
@@ -35,11 +53,13 @@ def _wrong_outcome(check: Check, result: Result) -> str:
         return result.reason or "the probe could not run"
     if result.outcome == check.expected:
         return ""
-    because = f": {result.reason}" if result.reason else ""
-    return f"expected {check.expected}, got {result.outcome}{because}"
+    because = ", ".join(text for text in (result.reason, check.because if check.expected != "ok" else "") if text)
+    return f"expected {check.expected}, got {result.outcome}{f': {because}' if because else ''}"
 
 
 def _wrong_server(check: Check, result: Result) -> str:
+    if result.server in check.forbidden:
+        return f"answered by {result.server}, which must not: {check.because}"
     if not check.servers or result.server in check.servers or (not result.server and not _must_tell(check)):
         return ""
     return f"answered by {result.server or 'nobody known'}, expected {' or '.join(check.servers)}"

@@ -13,8 +13,10 @@ from k8snetlab.cluster.model import Cluster, Endpoint, Node, Pod, Service, Servi
 from k8snetlab.errors import UsageError
 from k8snetlab.flows.model import Check, Flow, FlowProtocol, IPAddress, Place
 from k8snetlab.flows.targets import node_place, pod_place
+from k8snetlab.oracle.bound import MOST_TRIES, bound, bound_through_service
 from k8snetlab.oracle.direct import direct_checks
 from k8snetlab.oracle.places import Scene, address_of, external_place
+from k8snetlab.oracle.policy_checks import policy_checks
 from k8snetlab.oracle.services import Client, Expectation, Via, expect, node_sources
 from k8snetlab.oracle.written import written_checks
 
@@ -32,6 +34,8 @@ TYPES = (
     "pod-to-nodeport",
     "external-to-nodeport",
     "pod-to-external",
+    "policy-allowed",
+    "policy-denied",
     "custom",  # Check documents
 )
 
@@ -42,6 +46,7 @@ def derive(cluster: Cluster) -> tuple[Check, ...]:
     for family in cluster.config.families:
         scene = Scene(cluster, family)
         found += direct_checks(scene)
+        found += policy_checks(scene)
         for service in cluster.services:
             found += _service_checks(scene, service)
     found += written_checks(cluster)
@@ -92,8 +97,9 @@ def _hairpin(scene: Scene, service: Service, port: ServicePort, virtual: IPAddre
         # With session affinity the first answer binds the client, perhaps to another endpoint: only a sole one is sure.
         certain = service.session_affinity_seconds == 0 or len(check.servers) == 1
         if backend.key in check.servers and certain:
-            tries = 12 * len(check.servers)
-            yield replace(check, source="node", sources=sources, servers=(backend.key,), tries=tries)
+            tries = 12 * (len(check.servers) + len(check.forbidden))
+            if not check.forbidden or tries <= MOST_TRIES:
+                yield replace(check, source="node", sources=sources, servers=(backend.key,), tries=tries)
 
 
 def _node_port(scene: Scene, service: Service, port: ServicePort) -> Iterator[Check]:
@@ -127,7 +133,7 @@ def _headless(scene: Scene, service: Service) -> Iterator[Check]:
             if not usable or server is None or client is None or protocol is None:
                 continue
             own = scene.ip(client)
-            yield Check(
+            check = Check(
                 type="pod-to-headless",
                 name=f"{client.key} to {service.key}:{endpoint.port} ({server.name})",
                 flow=Flow(
@@ -141,6 +147,7 @@ def _headless(scene: Scene, service: Service) -> Iterator[Check]:
                 sources=(own,) if own else (),
                 servers=(server.key,),
             )
+            yield from bound(scene, check)
             break
 
 
@@ -164,7 +171,7 @@ def _checks(
     sender = _sender(client)
     number = port.node_port if via == "node-port" else port.port
     where = f"{entry.name}:{number} ({service.key})" if entry else f"{service.key}:{number}"
-    yield Check(
+    check = Check(
         type=kind,
         name=f"{sender.name} to {where}",
         flow=Flow(
@@ -179,6 +186,7 @@ def _checks(
         sources=expectation.sources,
         servers=expectation.servers,
     )
+    yield from bound_through_service(scene, check, service, port, client, expectation, entry)
 
 
 def _clients(scene: Scene, port: ServicePort) -> list[Pod]:

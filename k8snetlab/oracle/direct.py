@@ -5,12 +5,13 @@ pods nodes, and the way out of the cluster is masqueraded. Source: Kubernetes, "
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice, permutations
+from itertools import chain, islice, permutations
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.model import IPAddress, Node, Pod
 from k8snetlab.flows.model import Check, Flow, Place, SeenSource
 from k8snetlab.flows.targets import node_place, pod_place
+from k8snetlab.oracle.bound import bound
 from k8snetlab.oracle.places import Scene, external_place
 from k8snetlab.oracle.services import node_sources
 
@@ -21,11 +22,8 @@ MOST_LOCAL = 6
 
 
 def direct_checks(scene: Scene) -> Iterator[Check]:
-    yield from _containers(scene)
-    yield from _same_node(scene)
-    yield from _cross_node(scene)
-    yield from _pod_and_node(scene)
-    yield from _egress(scene)
+    for check in chain(_containers(scene), _same_node(scene), _cross_node(scene), _pod_and_node(scene), _egress(scene)):
+        yield from bound(scene, check)
 
 
 def _containers(scene: Scene) -> Iterator[Check]:

@@ -11,7 +11,6 @@ from ipaddress import ip_address
 from k8snetlab.cluster import names
 from k8snetlab.cluster.model import Cluster, Family, IPAddress, Node, Pod
 from k8snetlab.flows.model import Place
-from k8snetlab.oracle.places import address_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +30,14 @@ class Party:
 
 def pod_party(pod: Pod, family: Family) -> Party | None:
     """A pod by its address of the family; None when it has none."""
-    address = address_of(pod.ips, family)
+    address = next((each for each in pod.ips if each.version == family), None)
     if address is None:
         return None
     return Party(address, None if pod.host_network else pod, pod.node)
 
 
 def node_party(node: Node, family: Family) -> Party | None:
-    address = address_of(node.addresses, family)
+    address = next((each for each in node.addresses if each.version == family), None)
     return Party(address, None, node.name) if address else None
 
 

@@ -11,6 +11,7 @@ from k8snetlab.cluster import names
 from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod
 from k8snetlab.flows.model import Place
+from k8snetlab.oracle.permits import Law, read_law
 
 
 def external_place(name: str) -> Place:
@@ -27,6 +28,10 @@ class Scene:
 
     cluster: Cluster
     family: Family
+
+    @cached_property
+    def law(self) -> Law:
+        return read_law(self.cluster)
 
     @cached_property
     def listening(self) -> Mapping[str, tuple[tuple[str, int], ...]]:

@@ -76,6 +76,16 @@ def judge(
     )
 
 
+def consents(
+    statutes: Statutes, direction: Direction, source: Party, destination: Party, protocol: PolicyProtocol, port: int
+) -> bool:
+    """Whether one end lets the connection be; who is no pod always does."""
+    end = destination if direction == "ingress" else source
+    if end.pod is None or _exempt(source, destination):
+        return True
+    return rule_on(statutes, direction, source, destination, protocol, port).allowed
+
+
 def _exempt(source: Party, destination: Party) -> Exempt:
     """What no policy can forbid: a pod's talk with itself and with its own node, where the kubelet probes it from."""
     if source.pod is not None and destination.pod is not None:

@@ -1,7 +1,7 @@
 """The cases of Kubernetes' own NetworkPolicy suite (sig-network Netpol): each a file of policies with its truth table.
 
-A file of `netpol` begins with its tables, `# PROTOCOL/PORT [n] SOURCES > DESTINATIONS; …`: every source listed is blocked
-to every destination, everything else is allowed, `*` is everybody and n the number of blocked pairs of the 72.
+A file of `netpol` begins with its tables, `# PROTOCOL/PORT [n] SOURCES > DESTINATIONS; …`: every source listed is
+blocked to every destination, everything else is allowed, `*` is everybody and n the number of blocked pairs of the 72.
 """
 
 from __future__ import annotations

@@ -1,0 +1,98 @@
+"""What policies let through on the way to a Service: the verdict for each endpoint that a connection may go to.
+
+Policies are asked about the endpoint's pod and port. Where the client's address is exchanged for a node's on the way
+(NodePort with policy Cluster), Kubernetes does not say which of the two a policy sees; and a pod's egress to a NodePort
+of another node may be held against that node or against the endpoint. Where all readings agree the verdict is certain;
+where they differ there is none, and whoever promises something says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from k8snetlab.cluster.model import Cluster, Endpoint, Family, Node, ServicePort
+from k8snetlab.oracle.parties import Census, Party, take_census
+from k8snetlab.oracle.policy import PolicyVerdict, consents, judge
+from k8snetlab.oracle.services import Client, Expectation, node_sources
+from k8snetlab.oracle.statutes import Statutes, read_statutes
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """What a cluster's policies are judged by: they themselves, and who has which address."""
+
+    cluster: Cluster
+    statutes: Statutes
+    census: Census
+
+
+def read_law(cluster: Cluster) -> Law:
+    return Law(cluster, read_statutes(cluster), take_census(cluster))
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """`verdict` is that on the client's own address; `allowed` is None when it hangs on what the policies see."""
+
+    endpoint: Endpoint
+    verdict: PolicyVerdict
+    allowed: bool | None
+
+
+def client_party(client: Client) -> Party:
+    pod = client.pod if client.pod is not None and not client.pod.host_network else None
+    return Party(client.address, pod, client.node.name if client.node is not None else "")
+
+
+def permits(
+    law: Law, client: Client, port: ServicePort, expectation: Expectation, entry: Node | None
+) -> tuple[Permit, ...]:
+    """A verdict for each endpoint of the expectation; `entry` is the node of a NodePort."""
+    return tuple(_permit(law, client, port, expectation, endpoint, entry) for endpoint in expectation.endpoints)
+
+
+def _permit(
+    law: Law, client: Client, port: ServicePort, expectation: Expectation, endpoint: Endpoint, entry: Node | None
+) -> Permit:
+    party, target = client_party(client), law.census.party(endpoint.ip)
+    verdict = judge(law.statutes, party, target, port.protocol, endpoint.port)
+    if verdict.exempt == "itself":
+        return Permit(endpoint, verdict, allowed=True)
+    leaves = _leaves(law, client, party, target, port, endpoint, entry)
+    seen = _seen(law, client, party, expectation, entry)
+    enters = {consents(law.statutes, "ingress", source, target, port.protocol, endpoint.port) for source in seen}
+    if leaves == {False} or enters == {False}:
+        return Permit(endpoint, verdict, allowed=False)
+    return Permit(endpoint, verdict, allowed=True if leaves == enters == {True} else None)
+
+
+def _leaves(
+    law: Law,
+    client: Client,
+    party: Party,
+    target: Party,
+    port: ServicePort,
+    endpoint: Endpoint,
+    entry: Node | None,
+) -> set[bool]:
+    """What egress of the client says: of the endpoint and, before another node translates it, of that node."""
+    answers = {consents(law.statutes, "egress", party, target, port.protocol, endpoint.port)}
+    if entry is not None and client.node is not None and entry.name != client.node.name:
+        for address in entry.addresses:
+            if address.version == party.address.version:
+                door = Party(address, None, entry.name)
+                answers.add(consents(law.statutes, "egress", party, door, port.protocol, port.node_port))
+    return answers
+
+
+def _seen(law: Law, client: Client, party: Party, expectation: Expectation, entry: Node | None) -> Sequence[Party]:
+    """As whom the endpoint's policies may see the client."""
+    family: Family = 4 if party.address.version == 4 else 6
+    found = [party]
+    if party.pod is None and client.node is not None:
+        found += [Party(address, None, client.node.name) for address in node_sources(law.cluster, client.node, family)]
+    mask = entry or client.node
+    if expectation.source == "node" and mask is not None:
+        found += [Party(address, None, mask.name) for address in node_sources(law.cluster, mask, family)]
+    return found
