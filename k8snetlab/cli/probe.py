@@ -42,6 +42,13 @@ def probe_command(
     running = require(lab_name)
     wanted = flow(running.cluster, sender, destination, port=port, protocol=protocol, default_namespace=namespace)
     results = run_probe(running, wanted, count, timeout)
+    if running.cluster.network_policies or running.cluster.admin_policies:
+        from dataclasses import replace
+
+        from k8snetlab.oracle.account import account, explained
+
+        given = account(running.cluster, wanted)
+        results = [replace(result, reason=explained(given, result)) for result in results]
     if output == "json":
         data_json(probe_json(wanted, results))
     else:
