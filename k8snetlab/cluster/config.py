@@ -16,6 +16,7 @@ from k8snetlab.manifests.api import lab
 POD_SUBNETS: dict[Family, str] = {4: "10.244.0.0/16", 6: "fd00:10:244::/56"}
 SERVICE_SUBNETS: dict[Family, str] = {4: "10.96.0.0/12", 6: "fd00:10:96::/112"}
 NODE_SUBNETS: dict[Family, str] = {4: "172.18.0.0/16", 6: "fd00:172:18::/64"}
+NETWORKS_WITHOUT_POLICY = frozenset({"flannel"})
 IPV6_NODE_MASK = 64  # kube-controller-manager's --node-cidr-mask-size-ipv6
 WORLD_SUBNETS = {"external clients": "203.0.113.0/24", "internet": "198.51.100.0/24"}  # RFC 5737, design section 3
 
@@ -76,6 +77,7 @@ def configure(document: LabDocument, problems: list[Problem]) -> LabConfig:
         iptables_backend=spec.iptables_backend,
         nftables_layout=spec.nftables_layout,
         ipvs_scheduler=spec.ipvs_scheduler,
+        policy_engine=_policy_engine(spec),
         families=families,
         pod_subnets=pods,
         service_subnets=_subnets(document, "serviceSubnet", spec.service_subnet, SERVICE_SUBNETS, families, problems),
@@ -89,8 +91,18 @@ def configure(document: LabDocument, problems: list[Problem]) -> LabConfig:
         load_balancer_pool=_pool(document, nodes, problems),
         load_balancer_mode=spec.load_balancer.mode,
     )
+    if config.policy_engine == "nftables" and config.proxy_mode == "ipvs":
+        message = "nftables cannot follow what IPVS translates behind its input hook; use iptables with ipvs"
+        problems.append(document.problem("spec.policyEngine", message))
     _check_overlaps(document, config, problems)
     return config
+
+
+def _policy_engine(spec: lab.LabSpec) -> lab.PolicyEngine:
+    """The one asked for, else the one that speaks the proxy's language; flannel enforces no policies (its README)."""
+    if spec.network in NETWORKS_WITHOUT_POLICY:
+        return "none"
+    return spec.policy_engine or ("nftables" if spec.kube_proxy_mode == "nftables" else "iptables")
 
 
 def _families(spec: lab.LabSpec) -> tuple[Family, ...]:

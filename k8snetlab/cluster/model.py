@@ -35,6 +35,7 @@ class LabConfig:
     iptables_backend: Literal["nft", "legacy"]
     nftables_layout: Literal["kube-proxy", "flat"]
     ipvs_scheduler: str
+    policy_engine: lab.PolicyEngine
     families: tuple[Family, ...]
     pod_subnets: tuple[IPNetwork, ...]
     service_subnets: tuple[IPNetwork, ...]

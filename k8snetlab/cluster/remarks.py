@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from k8snetlab.cluster.config import NETWORKS_WITHOUT_POLICY
 from k8snetlab.cluster.model import Cluster, Service
 from k8snetlab.manifests.api import core
 
@@ -18,11 +19,13 @@ def _not_enforced(cluster: Cluster) -> Iterator[str]:
         (cluster.network_policies, "NetworkPolicy", "NetworkPolicies"),
         (cluster.admin_policies, "admin policy", "admin policies"),
     ):
-        if policies:
-            yield (
-                f"{_count(len(policies), one, many)} NOT enforced: "
-                f"network {cluster.config.network} has no policy engine here, all traffic is allowed"
+        if policies and cluster.config.policy_engine == "none":
+            why = (
+                f"network {cluster.config.network} has no policy engine"
+                if cluster.config.network in NETWORKS_WITHOUT_POLICY
+                else "policyEngine is none"
             )
+            yield f"{_count(len(policies), one, many)} NOT enforced: {why}, all traffic is allowed"
 
 
 def _not_served(cluster: Cluster) -> Iterator[str]:

@@ -98,7 +98,7 @@ def apply(
                 _check(loads, ended)
         _commit_legacy(session, todo)
         _forget_flows(session, todo)
-        sets = [(name, ipset.destroy_text(*change)) for name, change in todo.sets.items()]
+        sets = [(name, ipset.empty_text(*change)) for name, change in todo.sets.items()]
         ipset.restore(sets, parallel=_PARALLEL_RESTORES, timeout=_RESTORE_SECONDS)
 
 

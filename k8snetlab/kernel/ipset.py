@@ -12,7 +12,7 @@ from functools import cache
 from typing import Final
 
 from k8snetlab.errors import HostError, KernelError
-from k8snetlab.kernel import processes
+from k8snetlab.kernel import netlink, processes
 from k8snetlab.kernel.iptables import find_program
 from k8snetlab.plan.proxy.ipvs_script import create_set
 from k8snetlab.plan.state import Family, IpSet, IpSetEntry
@@ -20,6 +20,10 @@ from k8snetlab.plan.state import Family, IpSet, IpSetEntry
 SetObject = IpSet | IpSetEntry
 
 _FAILED_LINE: Final = re.compile(r"Error in line (\d+): (.*)", re.DOTALL)
+_NETLINK_NETFILTER: Final = 12  # linux/netlink.h
+_LIST_SETS: Final = 6 << 8 | 7  # NFNL_SUBSYS_IPSET, IPSET_CMD_LIST
+# An empty nfgenmsg, IPSET_ATTR_PROTOCOL, and IPSET_ATTR_FLAGS (in network byte order) with IPSET_FLAG_LIST_SETNAME.
+_ONLY_NAMES: Final = bytes(4) + netlink.u8(1, 6) + netlink.attribute(6 | 0x4000, (1 << 1).to_bytes(4, "big"))
 _FAMILIES: Final[dict[str, Family]] = {"inet": 4, "inet6": 6}
 
 
@@ -28,12 +32,15 @@ def program() -> str:
     """The path of ipset; HostError when there is none."""
     path = find_program("ipset")
     if not path:
-        raise HostError("this host has no ipset, which kube-proxy's ipvs mode needs", hint="install ipset")
+        raise HostError(
+            "this host has no ipset, which NetworkPolicies and kube-proxy's ipvs mode need", hint="install ipset"
+        )
     return path
 
 
 def fill_text(missing: Iterable[SetObject], extra: Iterable[SetObject], planned: Iterable[SetObject] = ()) -> str:
-    """The input of `ipset restore` for all but the destruction of sets, which may still be asked by rules.
+    """The input of `ipset restore` for what is new. What goes waits for the rules (`empty_text`): a pod that is about
+    to get other rules must not be without any in between.
 
     A set of another type is in both `missing` and `extra` and made anew, with all its entries from `planned`.
     """
@@ -47,15 +54,18 @@ def fill_text(missing: Iterable[SetObject], extra: Iterable[SetObject], planned:
     if remade := old & new.keys():
         entries = (item for item in planned if isinstance(item, IpSetEntry) and item.set in remade)
         added |= dict.fromkeys((item.set, item.entry) for item in entries)
-    lines += [f"del {item.set} {item.entry}" for item in extra if isinstance(item, IpSetEntry) and item.set not in old]
     lines += [f"add {name} {entry}" for name, entry in added]
     return "".join(f"{line}\n" for line in lines)
 
 
-def destroy_text(missing: Iterable[SetObject], extra: Iterable[SetObject]) -> str:
-    """The input of `ipset restore` that destroys the sets that are no longer wanted."""
+def empty_text(missing: Iterable[SetObject], extra: Iterable[SetObject]) -> str:
+    """The input of `ipset restore` that removes the entries and destroys the sets that are no longer wanted."""
+    extra = tuple(extra)
     kept = {item.name for item in missing if isinstance(item, IpSet)}
-    return "".join(f"destroy {item.name}\n" for item in extra if isinstance(item, IpSet) and item.name not in kept)
+    old = {item.name for item in extra if isinstance(item, IpSet)}
+    lines = [f"del {item.set} {item.entry}" for item in extra if isinstance(item, IpSetEntry) and item.set not in old]
+    lines += [f"destroy {item.name}" for item in extra if isinstance(item, IpSet) and item.name not in kept]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def restore(texts: Sequence[tuple[str, str]], *, parallel: int, timeout: float) -> None:
@@ -69,6 +79,16 @@ def restore(texts: Sequence[tuple[str, str]], *, parallel: int, timeout: float) 
         texts, processes.run_many(commands, parallel=parallel, timeout=timeout), strict=True
     ):
         _check(netns, text, done)
+
+
+def present(netns: str) -> bool:
+    """Whether the namespace the thread is in has any set, asked without starting a program; `netns` is only named in
+    errors. A kernel without ipsets has none."""
+    with netlink.Socket(netns, _NETLINK_NETFILTER) as connection:
+        try:
+            return bool(connection.dump(_LIST_SETS, _ONLY_NAMES))
+        except KernelError:
+            return False
 
 
 def save_command(netns: str) -> processes.Command:

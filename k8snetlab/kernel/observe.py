@@ -64,7 +64,8 @@ _ENTRIES: Final[tuple[tuple[int, bytes, Reader], ...]] = (
 def observe(planned: Iterable[KernelObject], families: Iterable[Family] = (4, 6)) -> frozenset[KernelObject]:
     """Everything in the namespaces of /run/netns, whether planned or not.
 
-    IPVS and ipsets are looked for where a plan has them and where there is kube-proxy's link that comes with them.
+    IPVS is looked for where a plan has it and where there is kube-proxy's link that comes with it, ipsets also where
+    rules are planned that may have asked some.
     `planned` says which sysctls to read, which end of a veth pair comes first, and which built-in iptables chains to
     list although they are empty. iptables are read for `families`, the rest, and where the plan has rules, for both.
     The process must be in the lab's mount namespace. Raises KernelError.
@@ -95,7 +96,8 @@ class _Observation:
         for item in planned:
             if isinstance(item, UdpDestination):
                 self._destinations[item.netns].append(item)
-        self._balanced = {item.netns for item in planned if isinstance(item, Dummy | VirtualServer | IpSet)}
+        self._balanced = {item.netns for item in planned if isinstance(item, Dummy | VirtualServer)}
+        self._filled = {item.netns for item in planned if isinstance(item, IpSet)}
 
     def objects(self, families: tuple[Family, ...]) -> Iterator[KernelObject]:
         ruled: list[Ruled] = []
@@ -114,6 +116,8 @@ class _Observation:
             ruled += [(name, family, "nft") for family in looked_for if _has_tables(name, family)]
             ruled += [(name, family, "legacy") for family in looked_for if iptables_legacy.has_tables(family)]
             tables += [(name, key) for key in nftables.tables(name)]
+            if name in self._ruled and ipset.present(name):
+                self._filled.add(name)
             yield from self._namespace(name)
             if name in self._balanced:
                 yield from self._servers(name)
@@ -126,10 +130,10 @@ class _Observation:
         listed = processes.run_many(commands, parallel=_PARALLEL_SAVES, timeout=_SAVE_SECONDS)
         for (name, _), completed in zip(tables, listed, strict=True):
             yield from nftables.parse_listed(name, completed)
-        balanced = sorted(self._balanced & self._fds.keys())
-        commands = [ipset.save_command(name) for name in balanced]
+        filled = sorted((self._balanced | self._filled) & self._fds.keys())
+        commands = [ipset.save_command(name) for name in filled]
         saved = processes.run_many(commands, parallel=_PARALLEL_SAVES, timeout=_SAVE_SECONDS)
-        for name, completed in zip(balanced, saved, strict=True):
+        for name, completed in zip(filled, saved, strict=True):
             yield from ipset.parse_saved(name, completed)
 
     def _namespace(self, name: str) -> Iterator[KernelObject]:

@@ -16,6 +16,8 @@ from k8snetlab.cluster.model import Cluster, Node
 from k8snetlab.errors import UsageError
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
 from k8snetlab.plan.network.bridge import BridgeNetwork
+from k8snetlab.plan.policy.iptables import IptablesPolicies
+from k8snetlab.plan.policy.nftables import NftablesPolicies
 from k8snetlab.plan.proxy.health_checks import health_checks
 from k8snetlab.plan.proxy.iptables import IptablesProxy
 from k8snetlab.plan.proxy.ipvs import IpvsProxy
@@ -68,6 +70,26 @@ class Proxy(Protocol):
     def objects(self, node: Node, family: Family) -> Iterator[KernelObject]: ...
 
 
+class Policies(Protocol):
+    """What a policy engine plans on a node: `rules` for iptables, `objects` for all else."""
+
+    def rules(self, node: Node, family: Family, ruleset: Ruleset) -> None: ...
+    def objects(self, node: Node, family: Family) -> Iterator[KernelObject]: ...
+
+
+class NoPolicies:
+    """NetworkPolicies are read and not enforced, as with flannel; `cluster.remarks` says so."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        pass
+
+    def rules(self, node: Node, family: Family, ruleset: Ruleset) -> None:
+        pass
+
+    def objects(self, node: Node, family: Family) -> Iterator[KernelObject]:  # noqa: ARG002
+        return iter(())
+
+
 class NoProxy:
     """Mode `none`: ClusterIPs and nodePorts lead nowhere."""
 
@@ -85,6 +107,11 @@ class NoProxy:
 
 
 NETWORKS: Final[dict[str, Callable[[Cluster], Network]]] = {"bridge": BridgeNetwork}
+POLICIES: Final[dict[str, Callable[[Cluster], Policies]]] = {
+    "iptables": IptablesPolicies,
+    "nftables": NftablesPolicies,
+    "none": NoPolicies,
+}
 PROXIES: Final[dict[str, Callable[[Cluster], Proxy]]] = {
     "iptables": IptablesProxy,
     "ipvs": IpvsProxy,
@@ -100,6 +127,7 @@ def build(cluster: Cluster) -> Plan:
     """
     network = _choose(NETWORKS, "network", cluster.config.network)(cluster)
     proxy = _choose(PROXIES, "kube-proxy mode", cluster.config.proxy_mode)(cluster)
+    policies = _choose(POLICIES, "policy engine", cluster.config.policy_engine)(cluster)
     objects: list[KernelObject] = list(world(cluster, network.underlay_mtu))
     for node in cluster.nodes:
         objects += _node(cluster, node, network.underlay_mtu)
@@ -107,8 +135,10 @@ def build(cluster: Cluster) -> Plan:
         objects += network.node(node)
         for family in cluster.config.families:
             ruleset = Ruleset()
+            policies.rules(node, family, ruleset)  # first: kube-proxy accepts what it has marked
             proxy.rules(node, family, ruleset)
             network.rules(family, ruleset)
+            objects += policies.objects(node, family)
             objects += proxy.objects(node, family)  # the rules may ask sets, which must be there before them
             objects += ruleset.objects(node.name, family, cluster.config.iptables_backend)
             if cluster.config.proxy_mode != "none":

@@ -93,7 +93,8 @@ def test_a_changed_entry_is_the_only_thing_that_is_touched() -> None:
     asking = rules("-m set --match-set KUBE-IPVS-IPS dst -j ACCEPT")
     apply(asking)  # in use from here on, so that it cannot be destroyed and made anew
     turn((container, old, kept), (NODE, DUMMY, container, kept, new, *asking))
-    assert ipset.fill_text((new,), (old,)) == "del KUBE-IPVS-IPS 10.96.0.1\nadd KUBE-IPVS-IPS 10.96.0.3\n"
+    assert ipset.fill_text((new,), (old,)) == "add KUBE-IPVS-IPS 10.96.0.3\n"
+    assert ipset.empty_text((new,), (old,)) == "del KUBE-IPVS-IPS 10.96.0.1\n"
 
 
 def test_a_set_of_another_type_is_made_anew_with_all_its_entries() -> None:

@@ -26,6 +26,7 @@ CONFIG = LabConfig(
     proxy_mode="iptables",
     iptables_backend="nft",
     nftables_layout="kube-proxy",
+    policy_engine="iptables",
     ipvs_scheduler="rr",
     families=(4, 6),
     pod_subnets=(IPv4Network("10.244.0.0/16"), IPv6Network("fd00:10:244::/56")),

@@ -12,6 +12,7 @@ NetworkName = Literal["bridge", "flannel", "calico", "cilium", "weave", "cni"]
 Backend = Literal["host-gw", "vxlan"]
 ProxyMode = Literal["iptables", "ipvs", "nftables", "ebpf", "none"]
 IPFamily = Literal["ipv4", "ipv6", "dual"]
+PolicyEngine = Literal["iptables", "nftables", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,8 @@ class LabDNS:
 class LabSpec:
     """Defaults are those of kubeadm and flannel; a comma separates the IPv4 and IPv6 halves of a dual-stack subnet.
 
-    An empty subnet means the default for the lab's IP family; `mtu` 0 means derived from the underlay.
+    An empty subnet means the default for the lab's IP family; `mtu` 0 means derived from the underlay. No
+    `policyEngine` means the one that fits the proxy mode, if the network has any.
     """
 
     nodes: int | tuple[LabNode, ...] = 3
@@ -48,6 +50,7 @@ class LabSpec:
     nftables_layout: Literal["kube-proxy", "flat"] = "kube-proxy"
     ipvs_scheduler: str = "rr"
     ip_family: IPFamily = "ipv4"
+    policy_engine: PolicyEngine | None = None
     pod_subnet: str = ""
     node_cidr_mask_size: int = field(default=24, metadata={"key": "nodeCIDRMaskSize"})
     service_subnet: str = ""

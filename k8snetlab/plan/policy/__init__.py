@@ -1,0 +1,1 @@
+"""NetworkPolicies for each enforcing engine."""
