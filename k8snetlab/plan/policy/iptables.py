@@ -47,6 +47,7 @@ class IptablesPolicies:
     def __init__(self, cluster: Cluster) -> None:
         self.ipvs = cluster.config.proxy_mode == "ipvs"
         self.combinations = combinations(cluster)
+        self._written: dict[tuple[str, Family], tuple[str, ...]] = {}  # by chain: it is the same on every node
 
     def objects(self, node: Node, family: Family) -> Iterator[KernelObject]:
         """The sets, with their entries."""
@@ -88,10 +89,17 @@ class IptablesPolicies:
             for policy in each.policies:
                 chain = ruleset.chain("filter", _policy_chain(policy))
                 if not chain:
-                    chain.extend(_policy_rules(policy, family))
+                    chain.extend(self._rules_of(policy, family))
                     if any(rule.action == "Deny" for rule in policy.rules):
                         prefix = drop_prefix(policy.direction, policy.name.rpartition("/")[2])
                         ruleset.chain("filter", _deny_chain(policy)).extend(_drop(prefix))
+
+    def _rules_of(self, policy: PolicyRules, family: Family) -> tuple[str, ...]:
+        key = (_policy_chain(policy), family)
+        found = self._written.get(key)
+        if found is None:
+            found = self._written[key] = tuple(_policy_rules(policy, family))
+        return found
 
     def _input(self, egress: list[Enforced], family: Family) -> Iterator[str]:
         """To the node itself, and to the pods with hostNetwork that live there."""

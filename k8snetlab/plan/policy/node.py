@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b32encode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 
 from k8snetlab.cluster.model import Node
@@ -64,6 +65,7 @@ def blocks_with_exceptions(enforced: tuple[Enforced, ...]) -> Iterator[Block]:
     yield from dict.fromkeys(blocks)
 
 
+@cache
 def digest(text: str) -> str:
     """Sixteen characters for a name of the kernel's, made as kube-proxy and kube-router make theirs."""
     return b32encode(sha256(text.encode()).digest()[:10]).decode()
