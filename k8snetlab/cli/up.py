@@ -50,11 +50,16 @@ def changed_text(changed: dict[str, int]) -> str:
 
 
 def say_remarks(cluster: Cluster) -> None:
-    """What the lab does not do, loudly, every time."""
+    """What the lab does not do, loudly, every time, and what is probably not meant in policies."""
     from k8snetlab.cluster.remarks import remarks
     from k8snetlab.report.text import warning
 
-    for remark in remarks(cluster):
+    said = remarks(cluster)
+    if cluster.network_policies or cluster.admin_policies:
+        from k8snetlab.oracle.lint import lint
+
+        said += lint(cluster)
+    for remark in said:
         say(warning(remark, colour=colour(sys.stderr)))
 
 

@@ -20,10 +20,11 @@ class Chooser:
     (NetworkPolicy: "undefined, treated as node traffic"; ClusterNetworkPolicy: never)."""
 
     cluster: Cluster
+    pods: dict[str, Pod]
     by_namespace: dict[str, list[Pod]]
     by_label: dict[tuple[str, str, str], list[Pod]]
     _namespaces: dict[_Text, tuple[str, ...]] = field(default_factory=dict)
-    _pods: dict[tuple[object, _Text], Keys] = field(default_factory=dict)
+    _chosen: dict[tuple[object, _Text], Keys] = field(default_factory=dict)
 
     def namespaces(self, selector: LabelSelector) -> tuple[str, ...]:
         """Names of the namespaces that the selector matches; all when it is empty."""
@@ -36,16 +37,16 @@ class Chooser:
     def in_namespace(self, namespace: str, selector: LabelSelector) -> Keys:
         """Pods (`ns/name`) of one namespace."""
         key = (namespace, _text(selector))
-        if key not in self._pods:
-            self._pods[key] = frozenset(self._find((namespace,), selector))
-        return self._pods[key]
+        if key not in self._chosen:
+            self._chosen[key] = frozenset(self._find((namespace,), selector))
+        return self._chosen[key]
 
     def in_namespaces(self, namespaces: LabelSelector, selector: LabelSelector) -> Keys:
         """Pods that match one selector in namespaces that match the other."""
         key = (_text(namespaces), _text(selector))
-        if key not in self._pods:
-            self._pods[key] = frozenset(self._find(self.namespaces(namespaces), selector))
-        return self._pods[key]
+        if key not in self._chosen:
+            self._chosen[key] = frozenset(self._find(self.namespaces(namespaces), selector))
+        return self._chosen[key]
 
     def _find(self, namespaces: Iterable[str], selector: LabelSelector) -> Iterable[str]:
         for namespace in namespaces:
@@ -68,7 +69,8 @@ def chooser(cluster: Cluster) -> Chooser:
             by_namespace[pod.namespace].append(pod)
             for key, value in pod.labels.items():
                 by_label[pod.namespace, key, value].append(pod)
-    return Chooser(cluster, dict(by_namespace), dict(by_label))
+    pods = {pod.key: pod for each in by_namespace.values() for pod in each}
+    return Chooser(cluster, pods, dict(by_namespace), dict(by_label))
 
 
 def _text(selector: LabelSelector) -> _Text:

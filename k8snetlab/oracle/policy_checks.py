@@ -6,8 +6,9 @@ all pairs (`matrix` is for those): of each policy first, then more of each as lo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.model import Pod
@@ -41,8 +42,14 @@ def policy_checks(scene: Scene) -> Iterator[Check]:
 def _in_turn(each: Sequence[Iterable[Check]]) -> Iterator[Check]:
     """The first of every policy, then the second, and so on; none of whose flow there is one already."""
     seen: set[Flow] = set()
-    for check in chain.from_iterable(zip_longest(*each)):
-        if check is not None and check.flow not in seen:
+    waiting = deque(map(iter, each))
+    while waiting:
+        mine = waiting.popleft()
+        check = next(mine, None)
+        if check is None:
+            continue
+        waiting.append(mine)
+        if check.flow not in seen:
             seen.add(check.flow)
             yield check
 

@@ -108,6 +108,7 @@ class Statute:
     direction: Direction
     subjects: Keys
     rules: tuple[Rule, ...]
+    priority: int = 0  # of an admin policy
     source: Source | None = None
 
     def __str__(self) -> str:
@@ -236,6 +237,7 @@ def _tiered_policy(choose: Chooser, policy: TieredPolicy) -> Iterable[Statute]:
                 direction=direction,
                 subjects=subjects,
                 rules=tuple(_tiered_rule(choose, rule) for rule in rules),
+                priority=policy.priority,
                 source=policy.source,
             )
 
