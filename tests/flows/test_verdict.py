@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
 from k8snetlab.flows.model import Check, Flow, FlowProtocol, Outcome, Place, Result, SeenSource
-from k8snetlab.flows.verdict import judge
+from k8snetlab.flows.verdict import judge, settle
 
 WEB = ("shop/web-0", "shop/web-1")
 
@@ -111,3 +112,29 @@ def test_fails(check: Check, result: Result, reason: str) -> None:
     verdict = judge(check, result)
     assert not verdict.passed
     assert verdict.reason == reason
+
+
+DENIED = "NetworkPolicy shop/web isolates shop/web-1"
+
+
+def some_endpoints() -> Check:
+    return replace(check(servers=("shop/web-0",)), forbidden=("shop/web-1",), tries=3, because=DENIED)
+
+
+def test_a_denied_check_says_by_what() -> None:
+    denied = replace(check("timeout"), because=DENIED)
+    assert judge(denied, Result(outcome="timeout", reason="silence")).reason == f"silence: {DENIED}"
+    assert judge(denied, ok()).reason == f"expected timeout, got ok: {DENIED}"
+
+
+def test_an_answer_by_one_that_policies_deny_decides() -> None:
+    several = some_endpoints()
+    tries = [judge(several, result) for result in (ok(), Result(outcome="timeout"), ok("shop/web-1"))]
+    verdict = settle(several, tries)
+    assert (verdict.passed, verdict.reason) == (False, f"answered by shop/web-1, which must not: {DENIED}")
+
+
+def test_silence_is_no_failure_where_another_try_is_answered() -> None:
+    several = some_endpoints()
+    assert settle(several, [judge(several, Result(outcome="timeout")), judge(several, ok())]).passed
+    assert not settle(several, [judge(several, Result(outcome="timeout"))]).passed

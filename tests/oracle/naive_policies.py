@@ -73,8 +73,9 @@ def port_matches(port: Json, destination: End, protocol: str, number: int) -> bo
         return True
     if isinstance(wanted, str):
         return (wanted, protocol, number) in destination.ports
-    last = port["endPort"] if "endPort" in port else wanted
-    return bool(wanted <= number <= last)
+    if "endPort" in port:
+        return bool(wanted <= number <= port["endPort"])
+    return bool(number == wanted)
 
 
 def rule_matches(rule: Json, key: str, namespace: str, peer: End, destination: End, protocol: str, number: int) -> bool:

@@ -43,7 +43,7 @@ def _reaches(cluster: Cluster, subject: Subject) -> bool:
 def _allows(cluster: Cluster, subject: Subject, rule: NetworkPolicyEgressRule) -> bool:
     if rule.ports and not any(_is_dns(port) for port in rule.ports):
         return False
-    return not rule.to or any(_is_name_server(cluster, subject, peer) for peer in rule.to)
+    return not rule.to or any(is_name_server(cluster, subject, peer) for peer in rule.to)
 
 
 def _is_dns(port: NetworkPolicyPort) -> bool:
@@ -54,8 +54,9 @@ def _is_dns(port: NetworkPolicyPort) -> bool:
     return port.port <= _PORT <= (port.end_port or port.port)
 
 
-def _is_name_server(cluster: Cluster, subject: Subject, peer: NetworkPolicyPeer) -> bool:
-    """A pod of kube-system labelled as CoreDNS is. Of an ipBlock only that it is no range without pods is known."""
+def is_name_server(cluster: Cluster, subject: Subject, peer: NetworkPolicyPeer) -> bool:
+    """Whether the peer matches the name server, a pod of kube-system with CoreDNS' label; an ipBlock may do so where
+    it has pods in it."""
     if peer.ip_block is not None:
         pods = cluster.config.pod_subnets
         block = ip_network(peer.ip_block.cidr, strict=False)

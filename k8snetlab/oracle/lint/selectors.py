@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from k8snetlab.manifests.api.networking import NetworkPolicyPeer
+from k8snetlab.oracle.lint.dns import is_name_server
 from k8snetlab.oracle.lint.subject import EVERY, Subject, at, chosen, rules
 from k8snetlab.oracle.statutes import directions
 
@@ -50,7 +51,9 @@ def matches_nobody(subject: Subject) -> Iterator[str]:
     """Selectors that no pod has the labels for."""
     for rule in rules(subject):
         for index, peer in enumerate(rule.peers):
-            if peer.ip_block is None and not chosen(subject, peer):
+            if peer.ip_block is not None or chosen(subject, peer):
+                continue
+            if not is_name_server(subject.cluster, subject, peer):  # which the lab has without a manifest
                 yield f"{rule.peer(index)} matches no pod{_why(subject, peer)}{at(peer.source)}"
 
 
