@@ -80,6 +80,12 @@ class KernelError(LabError):
         self.subject = subject
         self.reason = reason
 
+    def blame(self, culprit: str, source: Source | None) -> None:
+        """Say for which object of the manifests it was tried, and where that is written."""
+        where = f", {source}" if source else ""
+        self.message = f"{self.message} ({culprit}{where})"
+        self.args = (self.message,)
+
 
 class ProbeError(LabError):
     """A probe could not be run at all; never to be read as "blocked"."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from k8snetlab.errors import LabError
+from k8snetlab.errors import KernelError, LabError
 from k8snetlab.lab import holder, publish, store
 from k8snetlab.lab.enter import run_in
 from k8snetlab.lab.holder import Holder
@@ -86,7 +86,8 @@ def up(
     new = lab.holder is None
     running = lab.holder = lab.holder or start(lab.name, rootless=rootless)
     try:
-        return _bring(running, record, progress or _silent, new=new)
+        with _blaming(record):
+            return _bring(running, record, progress or _silent, new=new)
     except BaseException as error:
         if new:
             holder.stop(running)
@@ -115,7 +116,8 @@ def change(
     drift = diff(record.plan, stored[0].objects)
     store.save(lab.holder.state, replace(record, clean=False))
     if drift:
-        run_in(lab.holder, converge.change, record.plan, drift, _identities(record), progress=progress or _silent)
+        with _blaming(record):
+            run_in(lab.holder, converge.change, record.plan, drift, _identities(record), progress=progress or _silent)
     _publish(lab.holder, record.plan)
     store.mark(lab.holder.state, clean=True)
     return drift
@@ -158,6 +160,20 @@ def _bring(running: Holder, record: Record, progress: Progress, *, new: bool) ->
     _publish(running, record.plan)
     store.mark(running.state, clean=True)
     return drift
+
+
+@contextmanager
+def _blaming(record: Record) -> Iterator[None]:
+    """A rule that the kernel refuses is a Service's: the error says whose, and where that is written."""
+    try:
+        yield
+    except KernelError as error:
+        from k8snetlab.plan.proxy.culprit import culprit
+
+        service = culprit(record.cluster, error.subject)
+        if service is not None:
+            error.blame(f"Service {service.key}", service.source)
+        raise
 
 
 def _identities(record: Record) -> dict[str, Identity]:
