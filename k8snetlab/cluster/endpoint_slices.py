@@ -60,7 +60,7 @@ def families_of(service: Service) -> tuple[Family, ...]:
 def _portless(cluster: Cluster, service: Service) -> tuple[Endpoint, ...]:
     spec = replace(service.spec, ports=(core.ServicePort(port=1),))
     backends = find_backends(cluster.pods, cluster.nodes, Written())
-    return port_endpoints(service.namespace, service.name, spec, families_of(service), backends)[0]
+    return port_endpoints(service.namespace, service.name, spec, service.annotations, families_of(service), backends)[0]
 
 
 def generated_slices(cluster: Cluster, service: Service) -> tuple[core.EndpointSlice, ...]:

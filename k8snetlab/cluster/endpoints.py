@@ -7,11 +7,12 @@ slices of one Service are put together).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from k8snetlab.cluster.addresses import parse_address
 from k8snetlab.cluster.model import Endpoint, Family, IPAddress, Node, Pod
 from k8snetlab.cluster.selection import Index, index_by_label, select
+from k8snetlab.cluster.topology_hints import auto_hints, is_auto, zone_shares
 from k8snetlab.manifests.api import core
 
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -34,16 +35,18 @@ class Backends:
 
     pods: Index[Pod]
     zones: Mapping[str, str]  # node → zone
+    zone_shares: Mapping[str, float]  # of the cluster's CPUs
     pod_of: Mapping[str, str]  # address as text → pod, for addresses written by hand
     written: Written
 
 
-def find_backends(pods: Iterable[Pod], nodes: Iterable[Node], written: Written) -> Backends:
+def find_backends(pods: Iterable[Pod], nodes: Sequence[Node], written: Written) -> Backends:
     alive = [pod for pod in pods if pod.phase not in ("Succeeded", "Failed") and pod.ips]
     needs_addresses = written.slices or written.endpoints
     return Backends(
         pods=index_by_label(alive),
         zones={node.name: node.zone for node in nodes},
+        zone_shares=zone_shares(nodes),
         pod_of={str(ip): pod.key for pod in alive if not pod.host_network for ip in pod.ips} if needs_addresses else {},
         written=written,
     )
@@ -67,7 +70,12 @@ def read_written(slices: Iterable[core.EndpointSlice], endpoints: Iterable[core.
 
 
 def port_endpoints(
-    namespace: str, name: str, spec: core.ServiceSpec, families: Sequence[Family], backends: Backends
+    namespace: str,
+    name: str,
+    spec: core.ServiceSpec,
+    annotations: Mapping[str, str],
+    families: Sequence[Family],
+    backends: Backends,
 ) -> list[tuple[Endpoint, ...]]:
     """The endpoints of each port of `spec.ports`, of all the Service's families, in order of address.
 
@@ -79,11 +87,17 @@ def port_endpoints(
     pods = select(backends.pods, namespace, spec.selector)
     slices = backends.written.slices.get(f"{namespace}/{name}", ())
     endpoints = None if spec.selector else backends.written.endpoints.get(f"{namespace}/{name}")
+    auto = is_auto(annotations)
+    if auto:
+        spec = replace(spec, traffic_distribution=None)
+    of_pods = [
+        [_of_pod(pod, ip, number, name, spec, backends) for pod, number in _targets(pods, port) for ip in pod.ips]
+        for port in spec.ports
+    ]
+    if auto:
+        of_pods = _with_auto_hints(of_pods, backends)
     found: list[tuple[Endpoint, ...]] = []
-    for port in spec.ports:
-        listed = [
-            _of_pod(pod, ip, number, name, spec, backends) for pod, number in _targets(pods, port) for ip in pod.ips
-        ]
+    for port, listed in zip(spec.ports, of_pods, strict=True):
         for slice_ in slices:
             listed.extend(_of_slice(slice_, port, backends))
         if endpoints is not None:
@@ -131,11 +145,23 @@ def _of_pod(pod: Pod, ip: IPAddress, port: int, service: str, spec: core.Service
 def _hints(distribution: str | None, ready: bool, node: str, zone: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """trafficDistribution: each ready endpoint is for its own zone, with PreferSameNode for its own node first.
 
-    After staging/src/k8s.io/endpointslice/trafficdist; the topology-mode annotation gets no hints (conformance TD.7).
+    After staging/src/k8s.io/endpointslice/trafficdist.
     """
     if not ready or distribution not in ("PreferClose", "PreferSameZone", "PreferSameNode"):
         return (), ()
     return ((zone,) if zone else ()), ((node,) if distribution == "PreferSameNode" else ())
+
+
+def _with_auto_hints(of_ports: list[list[Endpoint]], backends: Backends) -> list[list[Endpoint]]:
+    """The controller counts addresses: one that serves several ports is one, and each family is by itself."""
+    ready = {(each.ip.version, int(each.ip)): each for listed in of_ports for each in listed if each.ready}
+    hints: dict[IPAddress, str] = {}
+    for version in (4, 6):
+        hints |= auto_hints([ready[key] for key in sorted(ready) if key[0] == version], backends.zone_shares)
+    return [
+        [replace(each, zones=(hints[each.ip],)) if each.ready and each.ip in hints else each for each in listed]
+        for listed in of_ports
+    ]
 
 
 def _of_slice(slice_: core.EndpointSlice, port: core.ServicePort, backends: Backends) -> Iterable[Endpoint]:

@@ -180,7 +180,7 @@ def _external_ips(draft: Draft, problems: list[Problem]) -> tuple[IPAddress, ...
 
 
 def _with_endpoints(service: Service, families: Sequence[Family], backends: Backends) -> Service:
-    found = port_endpoints(service.namespace, service.name, service.spec, families, backends)
+    found = port_endpoints(service.namespace, service.name, service.spec, service.annotations, families, backends)
     if not any(found):
         return service
     ports = zip(service.ports, found, strict=True)
