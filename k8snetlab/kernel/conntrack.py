@@ -71,11 +71,9 @@ def _stale(connection: Socket, destinations: Collection[UdpDestination]) -> Iter
     wanted = {(item.family, item.address, item.port): item for item in destinations if item.servers}
     for family in sorted({item.family for item in wanted.values()}):
         for flow in _flows(connection, family):
-            by_address = wanted.get((family, flow.destination, flow.port))
-            for destination in (by_address, wanted.get((family, None, flow.port))):
-                if destination is not None and flow.server not in destination.servers:
-                    yield destination, flow
-                    break
+            destination = wanted.get((family, flow.destination, flow.port))
+            if destination is not None and flow.server not in destination.servers:
+                yield destination, flow
 
 
 def _flows(connection: Socket, family: Family) -> Iterator[_Flow]:

@@ -55,7 +55,7 @@ def _other(item: KernelObject) -> str:
         case RealServer():
             return f"real server {real_words(item)}"
         case UdpDestination():
-            return f"UDP destination {item.address or 'any address'} port {item.port}"
+            return f"UDP destination {item.address} port {item.port}"
         case _:
             return type(item).__name__
 

@@ -142,7 +142,7 @@ def build(cluster: Cluster) -> Plan:
             objects += proxy.objects(node, family)  # the rules may ask sets, which must be there before them
             objects += ruleset.objects(node.name, family, cluster.config.iptables_backend)
             if cluster.config.proxy_mode != "none":
-                objects += udp_destinations(cluster, node.name, family)
+                objects += udp_destinations(cluster, node, family)
     objects += _servers(cluster)
     objects += health_checks(cluster) if cluster.config.proxy_mode != "none" else ()
     objects += _programs(cluster)

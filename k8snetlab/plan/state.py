@@ -277,12 +277,12 @@ class RealServer:
 class UdpDestination:
     """Where a Service takes UDP: conntrack holds no flow to it that another than `servers` answers.
 
-    `address` is None for a node port, which is any address's. Without servers nothing is asked of its flows.
+    A node port is one at each address of the node. Without servers nothing is asked of its flows.
     """
 
     netns: str
     family: Family
-    address: IPAddress | None
+    address: IPAddress
     port: int
     servers: tuple[IPAddress, ...]
 

@@ -143,7 +143,7 @@ def _served(obj: UdpDestination | PodServer | HealthCheck | Process) -> str:
     match obj:
         case UdpDestination():
             servers = ", ".join(map(str, obj.servers)) or "anybody: no endpoint serves"
-            return f"UDP flows to {obj.address or '*'} port {obj.port} are answered by {servers}"
+            return f"UDP flows to {obj.address} port {obj.port} are answered by {servers}"
         case PodServer():
             ports = " ".join(f"{protocol}/{port}" for protocol, port in obj.listeners)
             return f"server of {obj.pod} listens on {ports}"

@@ -8,33 +8,39 @@ whatever the policies and topology hints say, and so is one from before the firs
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from k8snetlab.cluster.model import Cluster, Service, ServicePort
+from k8snetlab.cluster.model import Cluster, Node, Service, ServicePort
+from k8snetlab.plan.network.addresses import node_addresses
+from k8snetlab.plan.proxy.iptables import LOOPBACK
 from k8snetlab.plan.state import Family, IPAddress, UdpDestination
 
-Where = tuple[IPAddress | None, int]  # an address, None for any of the node's, and a port
+Where = tuple[IPAddress, int]
 
 
-def udp_destinations(cluster: Cluster, netns: str, family: Family) -> Iterator[UdpDestination]:
-    """The addresses and node ports of all UDP Service ports in a family; `netns` is a node's."""
+def udp_destinations(cluster: Cluster, node: Node, family: Family) -> Iterator[UdpDestination]:
+    """The addresses and node ports of all UDP Service ports on a node, in one family.
+
+    Node ports at the node's own addresses only: to another node's they are a flow that passes, and not translated here.
+    """
+    own = (LOOPBACK[family], *node_addresses(cluster, node, family))
     servers: defaultdict[Where, set[IPAddress]] = defaultdict(set)
     for service in cluster.services:
         if service.proxied():
             for port in service.ports:
                 if port.protocol == "UDP":
-                    for where in _reached(service, port, family):
+                    for where in _reached(service, port, family, own):
                         servers[where] |= _serving(port, family)
     for (address, number), found in servers.items():
-        yield UdpDestination(netns, family, address, number, tuple(sorted(found, key=int)))
+        yield UdpDestination(node.name, family, address, number, tuple(sorted(found, key=int)))
 
 
-def _reached(service: Service, port: ServicePort, family: Family) -> Iterator[Where]:
+def _reached(service: Service, port: ServicePort, family: Family, own: Sequence[IPAddress]) -> Iterator[Where]:
     for address in (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips):
         if address.version == family:
             yield address, port.port
     if port.node_port:
-        yield None, port.node_port
+        yield from ((address, port.node_port) for address in own)
 
 
 def _serving(port: ServicePort, family: Family) -> set[IPAddress]:
