@@ -3,9 +3,10 @@
     FORWARD -> POLICY-FORWARD -> KUBE-POD-FW-x (the pods under the same policies) -> KUBE-NWPLCY-y (one policy)
 
 A policy's chain does not accept, since that would end the walk before the other direction and kube-proxy have had their
-say: it sets a mark, and the pods' chain drops what has none. All is asked after DNAT (a policy is about pods and their
-ports, never about a Service, conformance NETPOL 8) and only of packets that begin something: replies and related errors
-pass (NETPOL 5).
+say: it sets a mark, and the pods' chain drops what has none. INPUT and OUTPUT are left alone: a pod and its own node
+always reach each other (concepts/services-networking/network-policies; conformance NETPOL 6). All is asked after DNAT,
+since a policy is about pods and their ports and never about a Service (NETPOL 8), and only of packets that begin
+something: replies and related errors pass (NETPOL 5).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from k8snetlab.cluster.policies import Match, PolicyRules, Rule, combinations
 from k8snetlab.cluster.policy_peers import ALL_PORTS, AddressSet, Block, Direction, PortSet, PortSpan
 from k8snetlab.flows.evidence import DROP_GROUP, drop_prefix, rule_comment
 from k8snetlab.plan.policy.node import Enforced, blocks_with_exceptions, digest, enforced_on, sets_of
-from k8snetlab.plan.proxy.ipvs_sets import set_name
 from k8snetlab.plan.ruleset import Ruleset
 from k8snetlab.plan.state import Family, IpSet, IpSetEntry, KernelObject
 
@@ -33,10 +33,6 @@ UNDER_WAY: Final = (
     " -j RETURN"
 )
 LOCAL_SET: Final = "POLICY-PODS"
-# Where IPVS takes what is addressed to a Service: there it has not been translated yet.
-VIRTUAL_SETS: Final = (
-    "KUBE-CLUSTER-IP", "KUBE-EXTERNAL-IP", "KUBE-EXTERNAL-IP-LOCAL", "KUBE-LOAD-BALANCER",
-)  # fmt: skip
 SIDE: Final[dict[Direction, str]] = {"ingress": "src", "egress": "dst"}  # the peer's
 OWN_SIDE: Final[dict[Direction, str]] = {"ingress": "dst", "egress": "src"}
 
@@ -72,15 +68,12 @@ class IptablesPolicies:
         if not enforced:
             return
         jump = '-m comment --comment "network policies" -j '
-        for hook in ("INPUT", "FORWARD", *(("OUTPUT",) if self.ipvs else ())):
+        for hook in ("FORWARD", *(("OUTPUT",) if self.ipvs else ())):
             ruleset.chain("filter", hook).append(f"{jump}POLICY-{hook}")
-        egress = [each for each in enforced if each.direction == "egress"]
-        ruleset.chain("filter", "POLICY-INPUT").extend(self._input(egress, family))
         ruleset.chain("filter", "POLICY-FORWARD").extend(_forward(enforced, family))
         ruleset.chain("filter", "POLICY-SELF").extend(_itself(enforced))
         if self.ipvs:
-            # What IPVS has translated leaves as if the node had sent it; the node's own processes may reach its pods
-            # whatever policies say (NETPOL 6).
+            # What IPVS has translated leaves by OUTPUT, as if the node had sent it.
             ruleset.chain("filter", "POLICY-OUTPUT").extend(
                 ("-m addrtype --src-type LOCAL -j RETURN", "-j POLICY-FORWARD")
             )
@@ -100,19 +93,6 @@ class IptablesPolicies:
         if found is None:
             found = self._written[key] = tuple(_policy_rules(policy, family))
         return found
-
-    def _input(self, egress: list[Enforced], family: Family) -> Iterator[str]:
-        """To the node itself, and to the pods with hostNetwork that live there."""
-        yield UNDER_WAY
-        if self.ipvs:
-            for name in VIRTUAL_SETS:
-                yield f"-m set --match-set {set_name(name, family)} dst,dst -j RETURN"
-            for protocol in ("tcp", "udp"):
-                name = set_name(f"KUBE-NODE-PORT-{protocol.upper()}", family)
-                yield f"-p {protocol} -m set --match-set {name} dst -j RETURN"
-            yield f"-m set --match-set {set_name('KUBE-NODE-PORT-SCTP-HASH', family)} dst,dst -j RETURN"
-        for each in egress:
-            yield f"-m set --match-set {_pods_set(each, family)} src -j {_pods_chain(each)}"
 
 
 def _forward(enforced: tuple[Enforced, ...], family: Family) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 Accepting here ends only this table's look at a packet (each base chain of a hook is asked in turn, nft(8)), so the
 rules accept with `return` and need no marks. As with iptables all is asked after DNAT and before kube-proxy's own
-checks, and of packets that begin something only.
+checks, and of packets that begin something only. The hooks input and output are left alone: a pod and its own node
+always reach each other (NETPOL 6).
 """
 
 from __future__ import annotations
@@ -70,10 +71,8 @@ def _write_frame(draft: Draft, enforced: tuple[Enforced, ...]) -> None:
             f"{ip} saddr vmap @egress-pods",
             f"{ip} daddr vmap @ingress-pods",
         ),
-        hook=_hook("forward"),
+        hook=f"type filter hook forward priority {PRIORITY}; policy accept;",
     )
-    # To the node itself, and to the pods with hostNetwork that live there.
-    draft.chain("input", (UNDER_WAY, f"{ip} saddr vmap @egress-pods"), hook=_hook("input"))
 
 
 def _write_combination(draft: Draft, each: Enforced) -> None:
@@ -154,7 +153,3 @@ def _set_name(found: AddressSet | PortSet) -> str:
 
 def _chain(each: Enforced) -> str:
     return f"{each.direction}-{digest(each.combination.key)}"
-
-
-def _hook(hook: str) -> str:
-    return f"type filter hook {hook} priority {PRIORITY}; policy accept;"
