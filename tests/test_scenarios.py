@@ -11,6 +11,8 @@ import pytest
 from k8snetlab.cluster.resolve import Overrides, resolve
 from k8snetlab.manifests.document import Manifests
 from k8snetlab.manifests.load import load
+from k8snetlab.oracle.account import account
+from k8snetlab.oracle.written import written_checks
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 FOLDERS = sorted(path for path in SCENARIOS.iterdir() if path.is_dir())
@@ -79,3 +81,12 @@ def test_the_pair_of_cross_node_scenarios_is_really_apart() -> None:
 def test_nodeport_has_its_only_endpoint_on_the_node_that_its_checks_name() -> None:
     cluster = resolve(read(SCENARIOS / "nodeport"), Overrides(name="nodeport"))
     assert [pod.node for pod in cluster.pods] == ["node1"]
+
+
+@pytest.mark.parametrize("folder", [pytest.param(f, id=f.name) for f in FOLDERS if f.name.startswith("policy-")])
+def test_what_policy_scenarios_claim_is_what_their_policies_say(folder: Path) -> None:
+    """Each Check document against the oracle: `ok` is allowed, `timeout` is denied."""
+    cluster = resolve(read(folder), Overrides(name=folder.name))
+    claims = {check.name: check for check in written_checks(cluster)}
+    said = {name: account(cluster, check.flow).expected for name, check in claims.items()}
+    assert said == {name: {"ok": "allowed", "timeout": "denied"}[check.expected] for name, check in claims.items()}
