@@ -21,8 +21,9 @@ Expected = Literal["allowed", "denied", "some", "open"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """On one pod or address that the flow may end at. `allowed` is None when it hangs on whether policies see the
-    client's own address or that of the node it is masqueraded by; `verdict` is that on its own address."""
+    """On one pod or address that the flow may end at; `verdict` is that on the client's own address. `allowed` is None
+    when nobody says: when it hangs on whether policies see that address or the one of the node that masquerades it, or
+    when the verdict is contested."""
 
     destination: str
     address: IPAddress
@@ -66,7 +67,8 @@ def account(cluster: Cluster, flow: Flow) -> Account:
     door = _door(cluster, law, address, flow)
     if door is None:
         verdict = judge(law.statutes, source, law.census.party(address), policy_protocol(flow), flow.port)
-        return _account((_judgement(law, verdict, allowed=verdict.allowed),), why)
+        allowed = None if verdict.contested else verdict.allowed
+        return _account((_judgement(law, verdict, allowed=allowed),), why)
     service, port, entry = door
     client = Client(address=source.address, node=cluster.node(source.node), pod=source.pod)
     if entry is None and client.node is None:

@@ -44,6 +44,8 @@ def bound(scene: Scene, check: Check) -> Iterator[Check]:
         return
     target, protocol = scene.law.census.party(address), policy_protocol(check.flow)
     verdicts = [judge(scene.law.statutes, source, target, protocol, check.flow.port) for source in sources]
+    if any(verdict.contested for verdict in verdicts):
+        return
     if all(verdict.allowed for verdict in verdicts):
         yield check
     elif not any(verdict.allowed for verdict in verdicts):

@@ -59,6 +59,8 @@ def _permit(
     verdict = judge(law.statutes, party, target, port.protocol, endpoint.port)
     if verdict.exempt == "itself":
         return Permit(endpoint, verdict, allowed=True)
+    if verdict.contested:
+        return Permit(endpoint, verdict, allowed=None)
     leaves = _leaves(law, client, party, target, port, endpoint, entry)
     seen = _seen(law, client, party, expectation, entry)
     enters = {consents(law.statutes, "ingress", source, target, port.protocol, endpoint.port) for source in seen}

@@ -8,9 +8,11 @@ Each end asks three tiers (network-policy-api): Admin policies, whose first matc
 NetworkPolicies, which if any selects the pod allow what at least one of their rules allows and nothing else; Baseline
 policies, asked only when no NetworkPolicy selects the pod. Nobody having said anything, the connection is allowed.
 
-What the specification leaves open is decided here as most implementations do it: a pod always reaches itself; a pod
-and its own node always reach each other (concepts/services-networking/network-policies: "traffic to and from the node
-where a Pod is running is always allowed"); a pod with hostNetwork is its node; ICMP is matched by rules without ports.
+What the specification leaves open is decided here as most implementations do it: a pod always reaches itself; a pod's
+own node always reaches it; a pod with hostNetwork is its node; ICMP is matched by rules without ports. A pod always
+reaches its own node too, says the documentation (concepts/services-networking/network-policies: "traffic to and from
+the node where a Pod is running is always allowed"); the API reference only says it of the other way, and Calico and
+Cilium hold egress policies against it. Such a verdict is allowed but `contested`: nobody should promise anything of it.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class PolicyVerdict:
     allowed: bool
     rulings: tuple[Ruling, ...]
     exempt: Exempt = ""
+    contested: bool = False
 
 
 def judge(
@@ -65,6 +68,8 @@ def judge(
         rulings.append(rule_on(statutes, "egress", source, destination, protocol, port))
     if not exempt and destination.pod is not None:
         rulings.append(rule_on(statutes, "ingress", source, destination, protocol, port))
+    leaves = exempt == "own node" and source.pod is not None
+    contested = leaves and not rule_on(statutes, "egress", source, destination, protocol, port).allowed
     return PolicyVerdict(
         source=source,
         destination=destination,
@@ -73,6 +78,7 @@ def judge(
         allowed=all(ruling.allowed for ruling in rulings),
         rulings=tuple(rulings),
         exempt=exempt,
+        contested=contested,
     )
 
 

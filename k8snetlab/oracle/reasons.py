@@ -14,6 +14,9 @@ EXEMPT = {
     "itself": "a pod always reaches itself",
     "own node": "a pod and its own node always reach each other",
 }
+CONTESTED = (
+    "a pod always reaches its own node, says the documentation; engines that hold egress policies against it deny this"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,7 @@ class Step:
 def reason(verdict: PolicyVerdict) -> str:
     """One line: the rules that allow it, or what denies it and where that is written."""
     if verdict.exempt:
-        return EXEMPT[verdict.exempt]
+        return CONTESTED if verdict.contested else EXEMPT[verdict.exempt]
     denied = [ruling for ruling in verdict.rulings if not ruling.allowed]
     if denied:
         return _denied(verdict, denied[0])
@@ -75,7 +78,7 @@ def what(verdict: PolicyVerdict) -> str:
 def steps(statutes: Statutes, verdict: PolicyVerdict) -> tuple[Step, ...]:
     """Everything that was asked on the way to the verdict, in order; rules behind the one that decided are not."""
     if verdict.exempt:
-        return (Step(direction=None, text=EXEMPT[verdict.exempt]),)
+        return (Step(direction=None, text=CONTESTED if verdict.contested else EXEMPT[verdict.exempt]),)
     found = [step for ruling in verdict.rulings for step in _ruling_steps(statutes, verdict, ruling)]
     if not found:
         found = [Step(direction=None, text="neither end is a pod of the pod network: no policy applies")]

@@ -11,6 +11,7 @@ from k8snetlab.cluster.model import Cluster
 from k8snetlab.flows.model import Outcome, Result
 from k8snetlab.flows.targets import flow
 from k8snetlab.oracle.account import Account, account, agrees, explained
+from k8snetlab.oracle.reasons import CONTESTED
 from k8snetlab.report.explain import explain_json, explain_text
 
 Build = Callable[..., Cluster]
@@ -113,6 +114,15 @@ def test_flows(build: Build, sender: str, destination: str, port: int | None, ex
     assert found.expected == expected
     if reason:
         assert found.reason == reason
+
+
+def test_the_way_to_the_own_node_is_contested(build: Build) -> None:
+    deny = "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: out}\n"
+    text = TEXT + deny + "spec: {podSelector: {matchLabels: {app: api}}, policyTypes: [Egress]}\n"
+    assert given(build, "api", "node/node1", 22, text).expected == "open"
+    assert given(build, "api", "node/node1", 22, text).reason == CONTESTED
+    assert given(build, "api", "node/node2", 22, text).expected == "denied"
+    assert given(build, "node/node1", "api", 22, text).expected == "allowed"
 
 
 def test_each_endpoint_is_judged_by_its_own_port(build: Build) -> None:

@@ -85,6 +85,16 @@ def test_denied_egress(build: Build) -> None:
     assert outcomes(checks, "pod-to-nodeport")["default/api to node1:30000 (default/db)"] == "timeout"
 
 
+def test_nothing_is_promised_of_the_way_to_the_own_node(build: Build) -> None:
+    """The documentation says that it is always allowed, engines enforce egress there."""
+    open_checks = outcomes(derive(build(APP, nodes=2)), "pod-to-node")
+    assert "default/web pings node2" not in open_checks  # db is the first pod of its node
+    assert open_checks["default/api pings node1"] == "ok"
+    checks = derive(build(APP + POLICY % ("all", "app: api", "policyTypes: [Egress]"), nodes=2))
+    assert "default/api pings node1" not in outcomes(checks, "pod-to-node")
+    assert outcomes(checks, "pod-to-node")["default/api pings node2"] == "timeout"
+
+
 def test_a_service_is_judged_by_its_target_port(build: Build) -> None:
     by_target = POLICY % ("db", "app: db", "ingress: [{ports: [{port: 5432}]}]")
     by_service = POLICY % ("db", "app: db", "ingress: [{ports: [{port: 5000}]}]")
