@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.cluster.resolve import Overrides, resolve
 from k8snetlab.manifests.load import load_text
+from k8snetlab.oracle.derive import derive
+from k8snetlab.oracle.lint import lint
 from k8snetlab.oracle.parties import node_party, pod_party, take_census
 from k8snetlab.oracle.policy import judge
 from k8snetlab.oracle.reasons import reason, steps
@@ -243,3 +245,22 @@ def test_steps_lead_to_the_verdict(drawn: list[Json]) -> None:
                 last = [step for step in told if step.direction == ruling.direction][-1]
                 assert last.text.endswith("allowed" if ruling.allowed else "denied"), last
             assert reason(verdict)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+@given(st.lists(NETWORK_POLICIES | ADMIN_POLICIES, min_size=1, max_size=5))
+def test_checks_promise_what_policies_say(drawn: list[Json]) -> None:
+    """Of whatever policies: each check of a policy is as the naive reading has it, and lint finds words."""
+    policies = manifests(drawn)
+    cluster = build(policies)
+    by_name = {
+        end.namespace + "/" + each.name: end for each, (_, end) in zip(cluster.pods, ends(cluster), strict=False)
+    }
+    for check in derive(cluster):
+        if check.type in ("policy-allowed", "policy-denied"):
+            source = by_name[check.flow.sender.name]
+            destination = by_name.get(check.flow.destination.name, End(OUTSIDE))
+            protocol = "TCP" if check.flow.protocol == "HTTP" else check.flow.protocol
+            expected = allowed(policies, source, destination, protocol, check.flow.port)
+            assert check.expected == ("ok" if expected else "timeout"), check
+    assert all(len(text) > 20 for text in lint(cluster))
