@@ -42,7 +42,7 @@ class LabConfig:
     mtu: int  # 0: derived from the underlay by the network's planner
     masquerade_all: bool
     node_port_addresses: tuple[IPNetwork, ...]
-    load_balancer_pool: IPNetwork
+    load_balancer_pools: tuple[IPNetwork, ...]
     load_balancer_mode: Literal["l2", "bgp"]
 
 

@@ -154,8 +154,9 @@ def _addresses(config: LabConfig, node: _Wanted, index: int, problems: list[Prob
             )
             continue
         address = ip_address(int(subnet.network_address) + 1 + index)
-        if address in config.load_balancer_pool:
-            message = f"its address {address} lies in the load balancer's pool {config.load_balancer_pool}"
+        pool = next((pool for pool in config.load_balancer_pools if address in pool), None)
+        if pool is not None:
+            message = f"its address {address} lies in the load balancer's pool {pool}"
             problems.append(problem(node.source, f"Node {node.name}", "", message))
         addresses.append(address)
     return tuple(addresses)

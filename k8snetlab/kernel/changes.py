@@ -14,6 +14,7 @@ from typing import Final
 from k8snetlab.kernel.sysctl import of_link
 from k8snetlab.plan.state import (
     Address,
+    Announcement,
     Bridge,
     Dummy,
     Family,
@@ -119,7 +120,7 @@ def _add(todo: Changes, item: KernelObject) -> None:
             todo.sets.setdefault(item.netns, ([], []))[0].append(item)
         case VirtualServer() | RealServer():
             todo.servers.setdefault(item.netns, ([], []))[0].append(item)
-        case PodServer() | Process():
+        case PodServer() | Announcement() | Process():
             pass  # the lab's: nothing of the kernel
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from k8snetlab.plan.proxy.ipvs_script import real_words, virtual_words
 from k8snetlab.plan.state import (
     Address,
+    Announcement,
     Bridge,
     Dummy,
     FdbEntry,
@@ -49,6 +50,8 @@ def describe(item: KernelObject) -> str:
 
 def _other(item: KernelObject) -> str:
     match item:
+        case Announcement(_, link, address):
+            return f"answers for {address} on {link}"
         case VirtualServer():
             return f"virtual server {virtual_words(item)}"
         case RealServer():

@@ -11,7 +11,7 @@ from time import monotonic
 from k8snetlab.kernel.identity import Identity
 from k8snetlab.lab import servers
 from k8snetlab.lab.diff import diff
-from k8snetlab.plan.state import Drift, IptablesChain, KernelObject, Plan, PodServer, Process
+from k8snetlab.plan.state import Announcement, Drift, IptablesChain, KernelObject, Plan, PodServer, Process
 
 Progress = Callable[[str, int, int], None]  # of what, done, to do
 
@@ -54,9 +54,10 @@ def change(plan: Plan, drift: Drift, identities: Mapping[str, Identity], *, prog
             told = monotonic()
             progress("namespaces", done, total)
 
-    if any(isinstance(item, PodServer) for item in drift.missing):
+    if any(isinstance(item, PodServer | Announcement) for item in drift.missing):
         servers.start_pod_server()
     # A program that is to go would keep its namespace alive; one that is to come needs its namespace.
     servers.apply((), tuple(item for item in drift.extra if isinstance(item, Process)))
     apply_kernel(drift.missing, drift.extra, plan.objects, tell)
-    servers.apply(drift.missing, tuple(item for item in drift.extra if isinstance(item, PodServer)), identities.get)
+    gone = tuple(item for item in drift.extra if isinstance(item, PodServer | Announcement))
+    servers.apply(drift.missing, gone, identities.get)

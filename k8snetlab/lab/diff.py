@@ -29,6 +29,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "VirtualServer": ("netns", "protocol", "address", "port"),
     "RealServer": ("netns", "protocol", "virtual", "virtual_port", "address", "port"),
     "PodServer": ("netns", "pod"),
+    "Announcement": ("address",),
     "Process": ("name",),
 }
 

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from k8snetlab.errors import KernelError
 from k8snetlab.kernel import control, processes
 from k8snetlab.kernel.identity import Identity, assume
 from k8snetlab.lab.holder import open_process, process_start
-from k8snetlab.plan.state import KernelObject, PodServer, Process
+from k8snetlab.plan.state import Announcement, KernelObject, PodServer, Process
 
 STATE = Path("/run/k8snetlab")
 SOCKET = STATE / "podserver.sock"
@@ -48,7 +49,7 @@ def start_pod_server() -> None:
 
 
 def observe(planned: Iterable[KernelObject] = ()) -> frozenset[KernelObject]:
-    """What the pod server really listens on, and the processes that live.
+    """What the pod server really listens on and answers for, and the processes that live.
 
     A listener's place in its list means nothing; where the plan has the same listeners, they are put in its order.
     """
@@ -70,6 +71,10 @@ def apply(
     _apply_pod_servers(
         [item for item in missing if isinstance(item, PodServer)],
         [item for item in extra if isinstance(item, PodServer)],
+    )
+    _apply_announcements(
+        [item for item in missing if isinstance(item, Announcement)],
+        [item for item in extra if isinstance(item, Announcement)],
     )
     for item in missing:
         if isinstance(item, Process):
@@ -98,6 +103,23 @@ def _apply_pod_servers(missing: Sequence[PodServer], extra: Sequence[PodServer])
             )
 
 
+def _apply_announcements(missing: Sequence[Announcement], extra: Sequence[Announcement]) -> None:
+    """The old node falls silent before the new one speaks: an address never has two."""
+    if not missing and not extra:
+        return
+    start_pod_server()
+    requests = [{"withdraw": [_claim(item) for item in extra]}, {"announce": [_claim(item) for item in missing]}]
+    for answer in _ask(requests):
+        if "refused" in answer:
+            raise KernelError("announce", subject="the pod server", reason=str(answer["refused"]))
+        for error in answer["errors"]:
+            raise KernelError("announce", netns=error["netns"], subject=error["address"], reason=error["error"])
+
+
+def _claim(item: Announcement) -> dict[str, object]:
+    return {"netns": item.netns, "link": item.link, "address": str(item.address)}
+
+
 def _entry(item: PodServer) -> dict[str, object]:
     return {
         "netns": item.netns,
@@ -108,12 +130,15 @@ def _entry(item: PodServer) -> dict[str, object]:
     }
 
 
-def _observe_pod_servers(planned: Iterable[KernelObject]) -> Iterator[PodServer]:
+def _observe_pod_servers(planned: Iterable[KernelObject]) -> Iterator[PodServer | Announcement]:
     with _pod_server() as pidfd:
         if pidfd is None:
             return
     orders = {(item.netns, item.pod): item.listeners for item in planned if isinstance(item, PodServer)}
-    for entry in _ask([{"list": True}])[0]["servers"]:
+    answer = _ask([{"list": True}])[0]
+    for entry in answer["announcements"]:
+        yield Announcement(entry["netns"], entry["link"], ip_address(entry["address"]))
+    for entry in answer["servers"]:
         listeners = tuple((protocol, port) for protocol, port in entry["listeners"])
         order = orders.get((entry["netns"], entry["pod"]), ())
         if set(order) == set(listeners):

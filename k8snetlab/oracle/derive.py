@@ -31,6 +31,8 @@ TYPES = (
     "pod-to-headless",
     "pod-to-nodeport",
     "external-to-nodeport",
+    "external-to-loadbalancer",
+    "external-to-externalip",
     "pod-to-external",
     "custom",  # Check documents
 )
@@ -67,6 +69,7 @@ def _service_checks(scene: Scene, service: Service) -> Iterator[Check]:
         yield from _cluster_ip(scene, service, port, virtual)
         if port.node_port:
             yield from _node_port(scene, service, port)
+        yield from _from_outside(scene, service, port)
 
 
 def _cluster_ip(scene: Scene, service: Service, port: ServicePort, virtual: IPAddress) -> Iterator[Check]:
@@ -116,6 +119,37 @@ def _node_port(scene: Scene, service: Service, port: ServicePort) -> Iterator[Ch
             yield from _checks(scene, "external-to-nodeport", outside, service, port, "node-port", address, entry=node)
 
 
+def _from_outside(scene: Scene, service: Service, port: ServicePort) -> Iterator[Check]:
+    """From outside to the addresses of load balancers and to external IPs, by whichever nodes take them in."""
+    outside = Client(address=names.outside_address(names.CLIENT, scene.family))
+    for address, nodes in scene.announced.items():
+        if address in service.load_balancer_ips and address.version == scene.family:
+            yield from _external_address(scene, "external-to-loadbalancer", outside, service, port, address, nodes)
+    for address, node in scene.routed.items():
+        if address in service.external_ips and address.version == scene.family:
+            yield from _external_address(scene, "external-to-externalip", outside, service, port, address, (node,))
+
+
+def _external_address(
+    scene: Scene,
+    kind: str,
+    client: Client,
+    service: Service,
+    port: ServicePort,
+    address: IPAddress,
+    nodes: Sequence[Node],
+) -> Iterator[Check]:
+    """One check; with several nodes (BGP) the router picks one by the connection, so any of their answers will do."""
+    via: Via = "load-balancer" if kind == "external-to-loadbalancer" else "external-ip"
+    found = [
+        check for node in nodes for check in _checks(scene, kind, client, service, port, via, address, routed_to=node)
+    ]
+    if found and all(check.expected == found[0].expected for check in found):
+        sources = dict.fromkeys(source for check in found for source in check.sources)
+        servers = dict.fromkeys(server for check in found for server in check.servers)
+        yield replace(found[0], sources=tuple(sources), servers=tuple(servers))
+
+
 def _headless(scene: Scene, service: Service) -> Iterator[Check]:
     """A headless Service gives its clients the pods themselves: no proxy, no NAT (HL.6)."""
     for port in service.ports:
@@ -153,9 +187,13 @@ def _checks(
     via: Via,
     address: IPAddress,
     entry: Node | None = None,
+    routed_to: Node | None = None,
 ) -> Iterator[Check]:
-    """One check; none when nothing of the lab answers at one of the endpoints: then nobody knows what comes of it."""
-    expectation = expect(scene.cluster, service, port, client, via, entry)
+    """One check, to a node's port (`entry`), or to an address that a node takes in (`routed_to`).
+
+    None when nothing of the lab answers at one of the endpoints: then nobody knows what comes of it.
+    """
+    expectation = expect(scene.cluster, service, port, client, via, entry or routed_to)
     if entry is not None and not _opens_node_ports(scene, address):
         expectation = Expectation(outcome="refused")
     protocol = _protocol(scene, port, expectation.endpoints)
@@ -164,6 +202,7 @@ def _checks(
     sender = _sender(client)
     number = port.node_port if via == "node-port" else port.port
     where = f"{entry.name}:{number} ({service.key})" if entry else f"{service.key}:{number}"
+    where = f"{address}:{number} ({service.key})" if routed_to else where
     yield Check(
         type=kind,
         name=f"{sender.name} to {where}",

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from k8snetlab.cluster import names
+from k8snetlab.cluster.announcers import announced, routed
 from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod
 from k8snetlab.flows.model import Place
@@ -31,6 +32,14 @@ class Scene:
     @cached_property
     def listening(self) -> Mapping[str, tuple[tuple[str, int], ...]]:
         return listeners(self.cluster)
+
+    @cached_property
+    def announced(self) -> Mapping[IPAddress, tuple[Node, ...]]:
+        return announced(self.cluster)
+
+    @cached_property
+    def routed(self) -> Mapping[IPAddress, Node]:
+        return routed(self.cluster)
 
     @cached_property
     def pods(self) -> tuple[Pod, ...]:

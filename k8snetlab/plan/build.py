@@ -14,6 +14,7 @@ from k8snetlab.cluster import names
 from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
 from k8snetlab.cluster.model import Cluster, Node
 from k8snetlab.errors import UsageError
+from k8snetlab.plan.announce import announcements
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
 from k8snetlab.plan.network.bridge import BridgeNetwork
 from k8snetlab.plan.proxy.iptables import IptablesProxy
@@ -110,6 +111,7 @@ def build(cluster: Cluster) -> Plan:
             network.rules(family, ruleset)
             objects += proxy.objects(node, family)  # the rules may ask sets, which must be there before them
             objects += ruleset.objects(node.name, family)
+    objects += announcements(cluster)
     objects += _servers(cluster)
     objects += _programs(cluster)
     return Plan(tuple(dict.fromkeys(objects)))

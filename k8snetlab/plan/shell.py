@@ -17,6 +17,7 @@ from k8snetlab.plan.proxy.ipvs_script import making_servers, making_sets
 from k8snetlab.plan.proxy.nft_script import making
 from k8snetlab.plan.state import (
     Address,
+    Announcement,
     Bridge,
     Dummy,
     FdbEntry,
@@ -70,7 +71,7 @@ def script(plan: Plan, lab: str) -> str:
             for obj in objects:
                 lines += _commands(lab, obj)
     servers = [obj for obj in plan.objects if isinstance(obj, PodServer)]
-    lines += _pod_server(lab, servers)
+    lines += _pod_server(lab, servers, [obj for obj in plan.objects if isinstance(obj, Announcement)])
     lines += _hints(plan, lab, bool(servers))
     return "\n".join(lines) + "\n"
 
@@ -122,7 +123,7 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
             yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
         case (
             IptablesChain() | NftTable() | NftSet() | NftChain() | NftElement()
-            | IpSet() | IpSetEntry() | VirtualServer() | RealServer() | PodServer()
+            | IpSet() | IpSetEntry() | VirtualServer() | RealServer() | PodServer() | Announcement()
         ):  # fmt: skip
             return
 
@@ -181,8 +182,8 @@ def _fed(lab: str, netns: str, command: str, lines: Iterable[str]) -> Iterator[s
     yield "RULES"
 
 
-def _pod_server(lab: str, servers: Iterable[PodServer]) -> Iterator[str]:
-    """One process that listens in every pod's name, if it is there."""
+def _pod_server(lab: str, servers: Iterable[PodServer], announcements: Iterable[Announcement]) -> Iterator[str]:
+    """One process that listens in every pod's name and answers for load balancers, if it is there."""
     served = [
         {
             "netns": obj.netns,
@@ -204,7 +205,8 @@ def _pod_server(lab: str, servers: Iterable[PodServer]) -> Iterator[str]:
         f'  python3 -I -S "$podserver" --config - --netns-dir /run/netns --prefix {prefix}'
         " >/dev/null 2>&1 <<'SERVERS' &"
     )
-    yield json.dumps({"set": served}, indent=1)
+    announced = [{"netns": obj.netns, "link": obj.link, "address": str(obj.address)} for obj in announcements]
+    yield json.dumps({"set": served, "announce": announced} if announced else {"set": served}, indent=1)
     yield "SERVERS"
     yield from ("  server=$!", "fi")
 

@@ -287,6 +287,15 @@ class PodServer:
 
 
 @dataclass(frozen=True, slots=True)
+class Announcement:
+    """An address for which ARP or neighbour solicitations are answered on a link, although no interface has it."""
+
+    netns: str
+    link: str
+    address: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """A program of the host that runs in a namespace until the lab ends; `name` is unique in the lab.
 
@@ -320,6 +329,7 @@ KernelObject = (
     | VirtualServer
     | RealServer
     | PodServer
+    | Announcement
     | Process
 )
 

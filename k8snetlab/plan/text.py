@@ -8,6 +8,7 @@ from k8snetlab.plan.proxy.ipvs_script import create_set, real_words, virtual_wor
 from k8snetlab.plan.proxy.nft_script import FAMILY, address, chain_lines, element_text, set_lines
 from k8snetlab.plan.state import (
     Address,
+    Announcement,
     Bridge,
     Dummy,
     FdbEntry,
@@ -52,11 +53,8 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.netns}: nft {_nftables(obj)}"
         case IpSet() | IpSetEntry() | VirtualServer() | RealServer():
             return f"{obj.netns}: {_ipvs(obj)}"
-        case PodServer():
-            ports = " ".join(f"{protocol}/{port}" for protocol, port in obj.listeners)
-            return f"{obj.netns}: server of {obj.pod} listens on {ports}"
-        case Process():
-            return f"{obj.netns}: process {obj.name} {' '.join(obj.argv)}"
+        case PodServer() | Announcement() | Process():
+            return f"{obj.netns}: {_program(obj)}"
 
 
 def route_words(route: Route) -> str:
@@ -138,6 +136,17 @@ def _ipvs(obj: IpSet | IpSetEntry | VirtualServer | RealServer) -> str:
             return f"ipvs -A {virtual_words(obj)}"
         case RealServer():
             return f"ipvs -a {real_words(obj)}"
+
+
+def _program(obj: PodServer | Announcement | Process) -> str:
+    match obj:
+        case PodServer():
+            ports = " ".join(f"{protocol}/{port}" for protocol, port in obj.listeners)
+            return f"server of {obj.pod} listens on {ports}"
+        case Announcement():
+            return f"answers for {obj.address} on {obj.link}"
+        case Process():
+            return f"process {obj.name} {' '.join(obj.argv)}"
 
 
 def _plain(value: object) -> object:

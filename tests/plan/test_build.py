@@ -14,6 +14,7 @@ from k8snetlab.plan.build import MESHED_NODES, build
 from k8snetlab.plan.network.bridge import MESHED_PODS
 from k8snetlab.plan.state import (
     Address,
+    Announcement,
     Bridge,
     FdbEntry,
     IptablesChain,
@@ -74,6 +75,7 @@ IDENTITY: dict[type, tuple[str, ...]] = {
     Veth: LINK,
     Vxlan: LINK,
     Address: ("netns", "link", "interface"),
+    Announcement: ("address",),
     Route: ("netns", "destination"),
     Neighbour: ("netns", "link", "address"),
     FdbEntry: ("netns", "link", "mac"),
