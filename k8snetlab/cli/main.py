@@ -29,6 +29,7 @@ COMMANDS = {
     "scale": ("change", "Set the number of pods of a workload."),
     "label": ("change", "Set or remove labels of an object."),
     "set-ready": ("change", "Say that a pod is ready, or not."),
+    "node": ("node", "Cut a node off from the others, and bring it back."),
     "plan": ("plan", "Print the kernel objects the files need; needs no root."),
     "list": ("labs", "List the labs that run."),
     "down": ("down", "Remove labs without a trace."),

@@ -43,7 +43,7 @@ def routed(cluster: Cluster) -> Mapping[IPAddress, Node]:
     for service in cluster.services:
         for address in service.external_ips if service.proxied() else ():
             if address.version in cluster.config.families and address not in found and not _taken(cluster, address):
-                nodes = _candidates(cluster, service, address) or _ranked(cluster.nodes, address)
+                nodes = _candidates(cluster, service, address) or _ranked(_up(cluster) or cluster.nodes, address)
                 found[address] = nodes[0]
     return found
 
@@ -64,10 +64,14 @@ def _candidates(cluster: Cluster, service: Service, address: IPAddress) -> tuple
     serving = {endpoint.node for endpoint in _endpoints(service, address) if endpoint.serving}
     if not serving:
         return ()
-    nodes = [node for node in cluster.nodes if EXCLUDED not in node.labels]
+    nodes = [node for node in _up(cluster) if EXCLUDED not in node.labels]
     if service.external_local:
         nodes = [node for node in nodes if node.name in serving]
     return _ranked(nodes, address)
+
+
+def _up(cluster: Cluster) -> list[Node]:
+    return [node for node in cluster.nodes if node.ready]
 
 
 def _endpoints(service: Service, address: IPAddress) -> Iterator[Endpoint]:

@@ -57,6 +57,7 @@ class Node:
     labels: Labels
     taints: tuple[scheduling.Taint, ...] = ()
     unschedulable: bool = False
+    ready: bool = True  # False: cut off from the node network
     source: Source | None = None
 
     @property

@@ -43,20 +43,21 @@ class Scene:
 
     @cached_property
     def pods(self) -> tuple[Pod, ...]:
-        """Pods that can send and receive: running, on the pod network."""
+        """Pods that can send and receive: running, on the pod network, on a node that is not cut off."""
         return tuple(
             pod
             for pod in self.cluster.pods
-            if pod.phase == "Running" and not pod.host_network and self.ip(pod) is not None
+            if pod.phase == "Running" and not pod.host_network and pod.node in self.nodes and self.ip(pod) is not None
         )
 
     @cached_property
     def by_node(self) -> Mapping[str, tuple[Pod, ...]]:
-        return {node.name: tuple(p for p in self.pods if p.node == node.name) for node in self.cluster.nodes}
+        return {name: tuple(pod for pod in self.pods if pod.node == name) for name in self.nodes}
 
     @cached_property
     def nodes(self) -> Mapping[str, Node]:
-        return {node.name: node for node in self.cluster.nodes}
+        """Those that are not cut off."""
+        return {node.name: node for node in self.cluster.nodes if node.ready}
 
     def ip(self, pod: Pod) -> IPAddress | None:
         return address_of(pod.ips, self.family)

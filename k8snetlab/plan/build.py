@@ -135,7 +135,7 @@ def _node(cluster: Cluster, node: Node, mtu: int) -> Iterator[KernelObject]:
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-ip6tables", "1")
     yield Veth(
         names.FABRIC, names.fabric_port(node.index), FIRST_PORT_INDEX + node.index, names.port_mac(mac), mtu,
-        node.name, names.UPLINK, UPLINK_INDEX, mac, mtu, master=names.FABRIC_BRIDGE,
+        node.name, names.UPLINK, UPLINK_INDEX, mac, mtu, master=names.FABRIC_BRIDGE if node.ready else "",
     )  # fmt: skip
     for family in cluster.config.families:
         subnet = of_family(cluster.config.node_subnets, family)

@@ -15,9 +15,15 @@ Yaml = Callable[..., str]
 
 TYPE = "type: LoadBalancer, "
 LOCAL = TYPE + "externalTrafficPolicy: Local, "
-EXCLUDE = "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {}, labels: {{" + (
-    "node.kubernetes.io/exclude-from-external-load-balancers: ''}}}}\n"
-)
+EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers: ''"
+
+
+def nodes(excluded: str) -> str:
+    labels = {name: EXCLUDED if name == excluded else "" for name in ("node1", "node2", "node3")}
+    return "".join(
+        f"---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{{label}}}}}\n"
+        for name, label in labels.items()
+    )
 
 
 def winners(cluster: Cluster) -> dict[str, list[str]]:
@@ -29,9 +35,7 @@ def by_hash(address: str, *nodes: str) -> list[str]:
     return sorted(nodes, key=lambda node: sha256(f"{node}#{address}".encode()).digest())
 
 
-def test_one_node_answers_and_which_one_differs_by_address(
-    build: Build, workload: Yaml, service: Yaml
-) -> None:
+def test_one_node_answers_and_which_one_differs_by_address(build: Build, workload: Yaml, service: Yaml) -> None:
     text = workload("web") + "".join(
         service(f"s{number}", TYPE + "selector: {app: web}, ", selector=False) for number in range(30)
     )
@@ -79,9 +83,10 @@ def test_an_excluded_node_hands_over(build: Build, workload: Yaml, service: Yaml
     text = workload("web") + service("web", TYPE)
     first, second, third = by_hash("172.18.255.1", "node1", "node2", "node3")
     assert winners(build(text)) == {"172.18.255.1": [first]}
-    assert winners(build(text + EXCLUDE.format(first))) == {"172.18.255.1": [second]}
+    assert winners(build(text + nodes(first))) == {"172.18.255.1": [second]}
+    assert winners(build(text, readiness={f"Node/{first}": False})) == {"172.18.255.1": [second]}
     # One that does not announce moves nothing when it goes.
-    assert winners(build(text + EXCLUDE.format(third))) == {"172.18.255.1": [first]}
+    assert winners(build(text + nodes(third))) == {"172.18.255.1": [first]}
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,10 @@ def test_the_promise_of_each_type(build: Build) -> None:
         ("pod-to-nodeport", "UDP", "node"),
         ("external-to-nodeport", "HTTP", "node"),
         ("external-to-nodeport", "UDP", "node"),
+        ("external-to-loadbalancer", "HTTP", "node"),
+        ("external-to-loadbalancer", "UDP", "node"),
+        ("external-to-externalip", "HTTP", "node"),
+        ("external-to-externalip", "UDP", "node"),
         ("pod-to-external", "HTTP", "node"),
         ("custom", "ICMP", None),
     }

@@ -45,7 +45,7 @@ def test_listens_on_what_it_is_told(namespaces: Any, server: Any, entry: Entry) 
         entry("b", [("TCP", 80)], pod="shop/b"),
     ]
     assert server.set(*wanted) == NOTHING_WRONG
-    assert server.ask({"list": True}) ["servers"] == json.loads(json.dumps(wanted))
+    assert server.ask({"list": True})["servers"] == json.loads(json.dumps(wanted))
     assert (hostname(namespaces, "a"), hostname(namespaces, "a", 53), hostname(namespaces, "b")) == (b"a", b"a", b"b")
 
 
