@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from k8snetlab.cluster import names
-from k8snetlab.cluster.model import Cluster, Endpoint, Node, Pod, Service, ServicePort
+from k8snetlab.cluster.model import Cluster, Node, Pod, Service, ServicePort
 from k8snetlab.errors import UsageError
-from k8snetlab.flows.model import Check, Flow, FlowProtocol, IPAddress, Place
+from k8snetlab.flows.model import Check, Flow, IPAddress, Place
 from k8snetlab.flows.targets import node_place, pod_place
 from k8snetlab.oracle.direct import direct_checks
-from k8snetlab.oracle.places import Scene, address_of, external_place
+from k8snetlab.oracle.places import Scene, address_of, external_place, probe_protocol
 from k8snetlab.oracle.services import Client, Expectation, Via, expect, node_sources
 from k8snetlab.oracle.written import written_checks
 
@@ -156,7 +156,7 @@ def _headless(scene: Scene, service: Service) -> Iterator[Check]:
         for endpoint in port.endpoints:
             server = scene.cluster.pod(endpoint.pod) if endpoint.pod else None
             client = next((pod for pod in scene.pods if server is None or pod.key != server.key), None)
-            protocol = _protocol(scene, port, (endpoint,))
+            protocol = probe_protocol(scene, port, (endpoint,))
             usable = endpoint.ip.version == scene.family and endpoint.ready
             if not usable or server is None or client is None or protocol is None:
                 continue
@@ -196,7 +196,7 @@ def _checks(
     expectation = expect(scene.cluster, service, port, client, via, entry or routed_to)
     if entry is not None and not _opens_node_ports(scene, address):
         expectation = Expectation(outcome="refused")
-    protocol = _protocol(scene, port, expectation.endpoints)
+    protocol = probe_protocol(scene, port, expectation.endpoints)
     if protocol is None:
         return
     sender = _sender(client)
@@ -250,15 +250,6 @@ def _sender(client: Client) -> Place:
 
 def _service_place(service: Service) -> Place:
     return Place(kind="service", name=service.key)
-
-
-def _protocol(scene: Scene, port: ServicePort, endpoints: Sequence[Endpoint]) -> FlowProtocol | None:
-    """What to ask by so that whoever answers can: a TCP port by HTTP, which the lab's server speaks on all of them, so
-    that it can say what it saw; a program of the host is only known to accept connections. None when none will do."""
-    answerers = {scene.answerer(endpoint, port.protocol) for endpoint in endpoints}
-    if "" in answerers or ("program" in answerers and port.protocol != "TCP"):
-        return None
-    return "HTTP" if port.protocol == "TCP" and "program" not in answerers else port.protocol
 
 
 def _opens_node_ports(scene: Scene, address: IPAddress) -> bool:

@@ -10,8 +10,8 @@ from typing import Literal
 from k8snetlab.cluster import names
 from k8snetlab.cluster.announcers import announced, routed
 from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
-from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod
-from k8snetlab.flows.model import Place
+from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod, ServicePort
+from k8snetlab.flows.model import FlowProtocol, Place
 
 
 def external_place(name: str) -> Place:
@@ -85,3 +85,12 @@ class Scene:
     def tcp_port(self, pod: Pod) -> int | None:
         """The first TCP port the pod listens on."""
         return next((port for protocol, port in self.listening.get(pod.key, ()) if protocol == "TCP"), None)
+
+
+def probe_protocol(scene: Scene, port: ServicePort, endpoints: Sequence[Endpoint]) -> FlowProtocol | None:
+    """What to ask by so that whoever answers can: a TCP port by HTTP, which the lab's server speaks on all of them, so
+    that it can say what it saw; a program of the host is only known to accept connections. None when none will do."""
+    answerers = {scene.answerer(endpoint, port.protocol) for endpoint in endpoints}
+    if "" in answerers or ("program" in answerers and port.protocol != "TCP"):
+        return None
+    return "HTTP" if port.protocol == "TCP" and "program" not in answerers else port.protocol
