@@ -27,7 +27,6 @@ from k8snetlab.oracle.divergences import (
 from k8snetlab.oracle.places import Scene, address_of, external_place, probe_protocol
 from k8snetlab.oracle.services import node_sources
 
-_OF_LOCAL = (LOCAL_WITHOUT_ENDPOINTS, LOCAL_SHORT_CIRCUIT, NODE_SOURCE)
 # A client that is an endpoint asks until it has been answered by itself; an n-th of the answers are its own.
 _TRIES_PER_ENDPOINT = 12
 
@@ -117,7 +116,7 @@ def _of_port(scene: Scene, service: Service, port: ServicePort) -> Iterator[Ques
                     protocol=protocol,
                     port=number,
                 ),
-                known=known if address == virtual else _known(service),
+                known=known if address == virtual else _known(service, port, home, of_node=place.kind == "node"),
                 itself=itself,
                 tries=tries if address == virtual or service.external_local else 1,
             )
@@ -171,8 +170,13 @@ def _insiders(scene: Scene, port: ServicePort) -> Iterator[tuple[str, Place, str
         yield f"node {name}", node_place(node), node.name
 
 
-def _known(service: Service) -> tuple[Divergence, ...]:
-    return _OF_LOCAL if service.external_local else ()
+def _known(service: Service, port: ServicePort, entry: str, *, of_node: bool = False) -> tuple[Divergence, ...]:
+    """What may part the modes when a client enters by the node `entry` under externalTrafficPolicy Local."""
+    if not service.external_local:
+        return ()
+    if any(endpoint.node == entry and endpoint.ready for endpoint in port.endpoints):
+        return (NODE_SOURCE,) if of_node else (LOCAL_SHORT_CIRCUIT,)
+    return (LOCAL_WITHOUT_ENDPOINTS,)
 
 
 def _localhost(scene: Scene, service: Service, port: ServicePort, protocol: FlowProtocol) -> Iterator[Question]:
@@ -193,13 +197,14 @@ def _localhost(scene: Scene, service: Service, port: ServicePort, protocol: Flow
 
 
 def _from_outside(scene: Scene, service: Service, port: ServicePort, protocol: FlowProtocol) -> Iterator[Question]:
-    asked: list[tuple[str, IPAddress, int]] = []
-    if port.node_port:
-        entries = ((name, scene.node_ip(node)) for name, node in _entries(scene, port).items())
-        asked += [(f"NodePort {name}", address, port.node_port) for name, address in entries if address is not None]
-    asked += [("LB IP", ip, port.port) for ip in scene.announced if ip in service.load_balancer_ips]
-    asked += [("externalIP", ip, port.port) for ip in scene.routed if ip in service.external_ips]
-    for destination, address, number in asked:
+    asked: list[tuple[str, IPAddress, int, Node]] = []
+    for name, node in _entries(scene, port).items() if port.node_port else ():
+        own = scene.node_ip(node)
+        if own is not None:
+            asked.append((f"NodePort {name}", own, port.node_port, node))
+    asked += [("LB IP", ip, port.port, by[0]) for ip, by in scene.announced.items() if ip in service.load_balancer_ips]
+    asked += [("externalIP", ip, port.port, by) for ip, by in scene.routed.items() if ip in service.external_ips]
+    for destination, address, number, node in asked:
         if address.version == scene.family:
             yield Question(
                 client="external",
@@ -212,7 +217,7 @@ def _from_outside(scene: Scene, service: Service, port: ServicePort, protocol: F
                     protocol=protocol,
                     port=number,
                 ),
-                known=_known(service),
+                known=_known(service, port, node.name),
             )
 
 
