@@ -28,7 +28,7 @@ test: setup  ## run every test, with the lab's in namespaces of their own
 
 vm-test: setup  ## run the tests of IPVS and SCTP under a kernel that has them (built once, 8 minutes)
 	@tools/vm/build $(VM_KERNEL)
-	@$(SUDO) tools/vm/run.py --kernel $(VM_KERNEL) -- $(BIN)/python -m pytest -p no:cacheprovider -m vm tests/vm $(VM_ARGS)
+	@$(SUDO) tools/vm/test $(VM_KERNEL) $(BIN)/python $(VM_ARGS)
 
 check: setup  ## formatting, lint, types, layers
 	@$(BIN)/ruff format --check .
