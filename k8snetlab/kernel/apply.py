@@ -251,7 +251,7 @@ def _fill_sets(todo: Changes, planned: Sequence[KernelObject]) -> None:
 def _restores(todo: Changes) -> Iterator[Load]:
     for (name, family), chains in todo.chains.items():
         text = iptables.restore_text(*chains)
-        command = processes.Command(iptables.restore_command(family), name, text.encode())
+        command = processes.Command(iptables.restore_command(family, fresh=name in todo.created), name, text.encode())
         yield command, partial(iptables.check, name, text)
 
 
