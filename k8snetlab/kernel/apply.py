@@ -61,9 +61,9 @@ def apply(
     """Make what is missing, remove what is extra; an object that changed is in both.
 
     `planned` is the whole state wanted: needed with `extra`, for what the kernel takes away along with it. The process
-    must be in the lab's mount namespace; its network namespace is the same afterwards. PodServer,
-    Announcement and Process are passed over. Raises KernelError or HostError for the first object refused; what was
-    made stays.
+    must be in the lab's mount namespace; its network namespace is the same afterwards. What is the lab's and not the
+    kernel's (PodServer, Announcement, LearnedRoute, File, Process) is passed over. Raises KernelError or HostError for
+    the first object refused; what was made stays.
     """
     netns.raise_file_limit()
     todo = changes(missing, extra, planned)

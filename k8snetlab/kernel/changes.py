@@ -19,10 +19,12 @@ from k8snetlab.plan.state import (
     Dummy,
     Family,
     FdbEntry,
+    File,
     IpSet,
     IpSetEntry,
     IptablesChain,
     KernelObject,
+    LearnedRoute,
     Neighbour,
     Netns,
     NftChain,
@@ -120,7 +122,7 @@ def _add(todo: Changes, item: KernelObject) -> None:
             todo.sets.setdefault(item.netns, ([], []))[0].append(item)
         case VirtualServer() | RealServer():
             todo.servers.setdefault(item.netns, ([], []))[0].append(item)
-        case PodServer() | Announcement() | Process():
+        case PodServer() | Announcement() | LearnedRoute() | File() | Process():
             pass  # the lab's: nothing of the kernel
 
 
@@ -139,7 +141,7 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
                 todo.taken[item.netns].append(item)
             case IptablesChain() if (item.netns, item.family, item.table, item.name) in written:
                 pass  # it is written anew
-            case _ if not isinstance(item, Netns) and item.netns not in gone:
+            case _ if not isinstance(item, Netns | File) and item.netns not in gone:
                 _drop(todo, item)
             case _:
                 pass

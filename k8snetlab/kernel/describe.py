@@ -11,6 +11,7 @@ from k8snetlab.plan.state import (
     FdbEntry,
     IptablesChain,
     KernelObject,
+    LearnedRoute,
     Neighbour,
     Netns,
     RealServer,
@@ -50,6 +51,8 @@ def describe(item: KernelObject) -> str:
 
 def _other(item: KernelObject) -> str:
     match item:
+        case LearnedRoute():
+            return f"learned route {item.destination} via {', '.join(map(str, item.gateways))}"
         case Announcement(_, link, address):
             return f"answers for {address} on {link}"
         case VirtualServer():

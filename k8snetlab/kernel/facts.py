@@ -182,6 +182,7 @@ def _programs() -> Iterator[Fact]:
         ("sleep", "coreutils", True, "the lab's process"),
         ("ip", "iproute2", False, "ip netns exec LAB.node1 …"),
         ("conntrack", "conntrack", False, "looking at NAT"),
+        ("bird", "bird2", False, "load balancer addresses by BGP"),
         ("tcpdump", "tcpdump", False, "looking at packets"),
         ("iptables-legacy", "iptables", False, "the legacy backend of iptables mode"),
     ):

@@ -11,7 +11,16 @@ from time import monotonic
 from k8snetlab.kernel.identity import Identity
 from k8snetlab.lab import servers
 from k8snetlab.lab.diff import diff
-from k8snetlab.plan.state import Announcement, Drift, IptablesChain, KernelObject, Plan, PodServer, Process
+from k8snetlab.plan.state import (
+    Announcement,
+    Drift,
+    IptablesChain,
+    KernelObject,
+    LearnedRoute,
+    Plan,
+    PodServer,
+    Process,
+)
 
 Progress = Callable[[str, int, int], None]  # of what, done, to do
 
@@ -59,5 +68,11 @@ def change(plan: Plan, drift: Drift, identities: Mapping[str, Identity], *, prog
     # A program that is to go would keep its namespace alive; one that is to come needs its namespace.
     servers.apply((), tuple(item for item in drift.extra if isinstance(item, Process)))
     apply_kernel(drift.missing, drift.extra, plan.objects, tell)
-    gone = tuple(item for item in drift.extra if isinstance(item, PodServer | Announcement))
+    gone = tuple(item for item in drift.extra if not isinstance(item, Process))
     servers.apply(drift.missing, gone, identities.get)
+    learned = [item for item in drift.missing if isinstance(item, LearnedRoute)]
+    unlearned = [item for item in drift.extra if isinstance(item, LearnedRoute)]
+    if learned or unlearned:
+        from k8snetlab.kernel.learned import wait
+
+        wait(learned, unlearned)

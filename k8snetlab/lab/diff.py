@@ -30,6 +30,8 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "RealServer": ("netns", "protocol", "virtual", "virtual_port", "address", "port"),
     "PodServer": ("netns", "pod"),
     "Announcement": ("address",),
+    "LearnedRoute": ("netns", "destination"),
+    "File": ("path",),
     "Process": ("name",),
 }
 

@@ -22,6 +22,7 @@ from typing import Any
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel import control, processes
 from k8snetlab.kernel.identity import Identity, assume
+from k8snetlab.lab import files
 from k8snetlab.lab.holder import open_process, process_start
 from k8snetlab.plan.state import Announcement, KernelObject, PodServer, Process
 
@@ -53,7 +54,7 @@ def observe(planned: Iterable[KernelObject] = ()) -> frozenset[KernelObject]:
 
     A listener's place in its list means nothing; where the plan has the same listeners, they are put in its order.
     """
-    return frozenset((*_observe_pod_servers(planned), *_observe_processes()))
+    return frozenset((*_observe_pod_servers(planned), *files.observe(), *_observe_processes()))
 
 
 def apply(
@@ -76,6 +77,8 @@ def apply(
         [item for item in missing if isinstance(item, Announcement)],
         [item for item in extra if isinstance(item, Announcement)],
     )
+    if changed := files.apply(missing, extra):
+        _tell(changed)
     for item in missing:
         if isinstance(item, Process):
             _start(item, identities(item.pod) if item.pod else None)
@@ -186,6 +189,18 @@ def _start(item: Process, identity: Identity | None) -> None:
             assume(identity)
 
     processes.start(item.argv, item.netns, log=str(file.with_suffix(".log")), setup=note_and_assume)
+
+
+def _tell(folders: frozenset[str]) -> None:
+    """SIGHUP, which makes servers read their files again, to those that were started with a file of these folders."""
+    for file in sorted(_PROCESSES.glob("*.json")) if _PROCESSES.is_dir() else ():
+        known = _read_process(file)
+        if known is None or not any(word.startswith(tuple(folders)) for word in known[2].argv):
+            continue
+        pid, start, _ = known
+        with open_process(pid, start) as pidfd:
+            if pidfd is not None:
+                signal.pidfd_send_signal(pidfd, signal.SIGHUP)
 
 
 def _stop(item: Process) -> None:

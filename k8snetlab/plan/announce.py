@@ -1,7 +1,8 @@
 """How the world outside finds the addresses of load balancers and external IPs.
 
 In mode l2 an address lies in the node network, so the router asks for it by ARP or neighbour solicitation, and the
-announcing node answers with its own MAC; the address is on no interface. For external IPs the router has routes.
+announcing node answers with its own MAC; the address is on no interface. For mode bgp see `bgp`. To external IPs the
+router has routes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 from k8snetlab.cluster import names
 from k8snetlab.cluster.announcers import announced, routed
 from k8snetlab.cluster.model import Cluster
+from k8snetlab.plan.bgp import bgp
 from k8snetlab.plan.families import of_family
 from k8snetlab.plan.state import Address, Announcement, KernelObject, Route, Sysctl
 
@@ -21,7 +23,10 @@ ROUTER_LINK_LOCAL: Final = IPv6Interface("fe80::1/64")
 
 def announcements(cluster: Cluster) -> Iterator[KernelObject]:
     """What makes them reachable through the router, in the order of the Services."""
-    found = announced(cluster) if cluster.config.load_balancer_mode == "l2" else {}
+    everyone = announced(cluster)
+    if cluster.config.load_balancer_mode == "bgp":
+        yield from bgp(cluster, everyone)
+    found = everyone if cluster.config.load_balancer_mode == "l2" else {}
     if found:
         # A router that has just learned an address ignores for a second (locktime) who else claims it: a failover
         # within that second would be missed until the entry grows old.

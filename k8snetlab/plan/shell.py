@@ -21,10 +21,12 @@ from k8snetlab.plan.state import (
     Bridge,
     Dummy,
     FdbEntry,
+    File,
     IpSet,
     IpSetEntry,
     IptablesChain,
     KernelObject,
+    LearnedRoute,
     Neighbour,
     Netns,
     NftChain,
@@ -119,13 +121,22 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
             yield f"bridge -n {_name(lab, obj.netns)} fdb append {where} self permanent"
         case Sysctl():
             yield f"{_exec(lab, obj.netns)} sysctl -q -w {shlex.quote(f'{obj.key}={obj.value}')}"
-        case Process():
-            yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
+        case File() | Process():
+            yield from _program(lab, obj)
         case (
             IptablesChain() | NftTable() | NftSet() | NftChain() | NftElement()
-            | IpSet() | IpSetEntry() | VirtualServer() | RealServer() | PodServer() | Announcement()
+            | IpSet() | IpSetEntry() | VirtualServer() | RealServer() | PodServer() | Announcement() | LearnedRoute()
         ):  # fmt: skip
             return
+
+
+def _program(lab: str, obj: File | Process) -> Iterator[str]:
+    if isinstance(obj, Process):
+        yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
+        return
+    path = shlex.quote(f"/run/files/{obj.path}")
+    yield f"mkdir -p {shlex.quote(f'/run/files/{Path(obj.path).parent}')} && cat >{path} <<'CONTENT'"
+    yield from (*obj.content.splitlines(), "CONTENT")
 
 
 def _link(lab: str, link: Bridge | Vxlan | Veth | Dummy) -> Iterator[str]:

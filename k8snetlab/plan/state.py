@@ -296,6 +296,29 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnedRoute:
+    """A route that a routing daemon brings (`proto bird`), with all its next hops, sorted.
+
+    Nobody makes it: who wants it waits.
+    """
+
+    netns: str
+    destination: IPNetwork
+    gateways: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that programs of the lab read, below /run/files; `path` is relative to that, `FOLDER/NAME`.
+
+    When it changes, each Process that was started with a file of the same folder gets SIGHUP.
+    """
+
+    path: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """A program of the host that runs in a namespace until the lab ends; `name` is unique in the lab.
 
@@ -330,6 +353,8 @@ KernelObject = (
     | RealServer
     | PodServer
     | Announcement
+    | LearnedRoute
+    | File
     | Process
 )
 

@@ -12,10 +12,12 @@ from k8snetlab.plan.state import (
     Bridge,
     Dummy,
     FdbEntry,
+    File,
     IpSet,
     IpSetEntry,
     IptablesChain,
     KernelObject,
+    LearnedRoute,
     Neighbour,
     Netns,
     NftChain,
@@ -53,7 +55,9 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.netns}: nft {_nftables(obj)}"
         case IpSet() | IpSetEntry() | VirtualServer() | RealServer():
             return f"{obj.netns}: {_ipvs(obj)}"
-        case PodServer() | Announcement() | Process():
+        case File():
+            return f"file /run/files/{obj.path} ({len(obj.content.encode())} bytes)"
+        case PodServer() | Announcement() | LearnedRoute() | Process():
             return f"{obj.netns}: {_program(obj)}"
 
 
@@ -138,13 +142,15 @@ def _ipvs(obj: IpSet | IpSetEntry | VirtualServer | RealServer) -> str:
             return f"ipvs -a {real_words(obj)}"
 
 
-def _program(obj: PodServer | Announcement | Process) -> str:
+def _program(obj: PodServer | Announcement | LearnedRoute | Process) -> str:
     match obj:
         case PodServer():
             ports = " ".join(f"{protocol}/{port}" for protocol, port in obj.listeners)
             return f"server of {obj.pod} listens on {ports}"
         case Announcement():
             return f"answers for {obj.address} on {obj.link}"
+        case LearnedRoute():
+            return f"learns route {obj.destination} via {', '.join(map(str, obj.gateways))}"
         case Process():
             return f"process {obj.name} {' '.join(obj.argv)}"
 

@@ -169,6 +169,32 @@ def test_a_failover_loses_few_packets(up: Callable[..., Lab], tmp_path: Path) ->
     assert lost < sent / 2, f"{lost} of {sent} lost"
 
 
+BGP = """
+apiVersion: k8snetlab.dev/v1
+kind: Lab
+spec: {ipFamily: dual, loadBalancer: {pool: "192.0.2.64/26,2001:db8:77::/112", mode: bgp}}
+---"""
+
+
+@pytest.mark.root
+def test_by_bgp_the_router_spreads_connections_and_forgets_a_node_that_is_cut_off(
+    run: Callable[..., Done], lab_name: Callable[[], str]
+) -> None:
+    lab = Lab(run, lab_name())
+    lab("up", "-f", "-", stdin=BGP + MANIFESTS)
+    lab("check", *TYPES)
+    assert lab.json("status")["drift"] == {"missing": [], "extra": []}
+    asked = ("external/client", "192.0.2.67", "--port", "80", "--protocol", "HTTP", "--count", "40")
+    entered = {result["source"] for result in lab.json("probe", *asked)["results"]}
+    assert len(entered) > 1, "one node has taken all 40 in"
+    lab("node", "down", "node2")
+    assert {result["outcome"] for result in lab.json("probe", *asked)["results"]} == {"ok"}
+    lab("node", "up", "node2")
+    lab("scale", "deployment/web", "--replicas", "1")  # now one node has the only endpoint of policy Local
+    lab("check", *TYPES)
+    assert lab.json("status")["drift"] == {"missing": [], "extra": []}
+
+
 @pytest.mark.root
 def test_without_anybody_to_serve_nobody_answers(up: Callable[..., Lab]) -> None:
     lab = up()

@@ -17,6 +17,7 @@ from k8snetlab.plan.state import (
     Announcement,
     Bridge,
     FdbEntry,
+    File,
     IptablesChain,
     KernelObject,
     Neighbour,
@@ -94,7 +95,7 @@ def identity(obj: KernelObject) -> tuple[object, ...]:
 
 def needs(obj: KernelObject) -> Iterator[tuple[str, str]]:
     match obj:
-        case Netns():
+        case Netns() | File():
             return
         case Veth():
             yield (obj.netns, "")
