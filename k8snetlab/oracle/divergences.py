@@ -56,6 +56,14 @@ UNALLOCATED_CLUSTER_IP: Final = Divergence(
     "cluster-ips-check drops what is for the Service CIDR and is no ClusterIP",
     "kubernetes pkg/proxy/nftables/README.md",
 )
+NO_ENDPOINTS_FROM_NODE: Final = Divergence(
+    "no-endpoints-from-node",
+    ("ipvs", "nftables"),
+    "a process of a node is refused at once by a load balancer or external address whose Service has no endpoints; in"
+    " iptables mode its packets leave the node",
+    "KUBE-EXTERNAL-SERVICES, where iptables mode rejects them, is looked at in INPUT and FORWARD, not in OUTPUT",
+    "kubernetes pkg/proxy/iptables/proxier.go, iptablesJumpChains",
+)
 LOCAL_WITHOUT_ENDPOINTS: Final = Divergence(
     "local-without-endpoints",
     ("ipvs",),
@@ -109,6 +117,7 @@ DIVERGENCES: Final = (
     PING_TO_CLUSTER_IP,
     UNDEFINED_PORT,
     UNALLOCATED_CLUSTER_IP,
+    NO_ENDPOINTS_FROM_NODE,
     LOCAL_WITHOUT_ENDPOINTS,
     LOCAL_SHORT_CIRCUIT,
     AFFINITY_BY_ADDRESS,

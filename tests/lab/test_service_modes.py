@@ -71,7 +71,9 @@ ROWS: tuple[tuple[str, str, str, int, str, int, str | tuple[str, str]], ...] = (
     ("SVC.7 UDP", POD, "10.96.1.6", 53, "UDP", 1, "refused"),
     ("SVC.7 node to ClusterIP", NODE, "10.96.1.6", 80, "TCP", 1, "refused"),
     ("SVC.7 external IP", POD, "192.0.2.6", 80, "TCP", 1, "refused"),
-    ("SVC.7 LB IP", NODE, "172.18.255.6", 80, "TCP", 1, "refused"),
+    ("SVC.7 LB IP", POD, "172.18.255.6", 80, "TCP", 1, "refused"),
+    # iptables mode looks at KUBE-EXTERNAL-SERVICES in INPUT and FORWARD, not in OUTPUT (IPT.2).
+    ("SVC.7 node to LB IP", NODE, "172.18.255.6", 80, "TCP", 1, ("timeout", "refused")),
     ("SVC.7 node port, from outside", OUTSIDE, NODE1, 30086, "TCP", 1, "refused"),
     ("SVC.7 node port, UDP", OUTSIDE, NODE2, 30056, "UDP", 1, "refused"),
     ("SVC.8 a port that the Service has not", POD, "10.96.1.1", 81, "TCP", 1, ("timeout", "refused")),
@@ -81,7 +83,7 @@ ROWS: tuple[tuple[str, str, str, int, str, int, str | tuple[str, str]], ...] = (
     ("HAIR.2 by node port", "pod/lone", NODE2, 30084, "TCP", 3, "ok lone from node"),
     ("HAIR.2 by LB IP", "pod/lone", "172.18.255.4", 80, "TCP", 3, "ok lone from node"),
     ("NP.1 a node without endpoints", OUTSIDE, NODE3, 30080, "TCP", TRIES, f"{BOTH} node"),
-    ("NP.4 localhost", NODE, "127.0.0.1", 30080, "TCP", 1, ("ok", "refused")),
+    ("NP.4 localhost", NODE, "127.0.0.1", 30080, "TCP", TRIES, (f"{BOTH} node", "refused")),
     ("NP.7 the other protocol's number", OUTSIDE, NODE1, 30053, "TCP", 1, "refused"),
     ("NP.10 source ranges are not for node ports", OUTSIDE, NODE1, 30090, "TCP", TRIES, f"{BOTH} node"),
     ("TP.2 only elsewhere: node port", OUTSIDE, NODE1, 30084, "TCP", 1, "timeout"),
@@ -134,7 +136,7 @@ def shown(cluster: Cluster, sent: Flow, results: Sequence[Result]) -> str:
         return " ".join(outcomes)
     servers = sorted({result.server.partition("/")[2] for result in results} - {""})
     whose = sorted({_whose(cluster, sent, result.source) for result in results} - {""})
-    return " ".join(["ok", *servers, *(("from", *whose) if whose and sent.address != "127.0.0.1" else ())])
+    return " ".join(["ok", *servers, *(("from", *whose) if whose else ())])
 
 
 def _whose(cluster: Cluster, sent: Flow, source: str) -> str:
