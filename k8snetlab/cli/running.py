@@ -103,6 +103,7 @@ def change(name: str, edit: Callable[[Manifests], Manifests], readiness: Mapping
     """Edit what a running lab was told and bring only what that changes to the kernel."""
     from k8snetlab.cluster.resolve import Overrides, resolve
     from k8snetlab.plan.build import build
+    from k8snetlab.plan.rebuild import rebuild
 
     with life.locked(name, on_wait=_say_waiting) as lab:
         previous = lab.record()
@@ -112,7 +113,8 @@ def change(name: str, edit: Callable[[Manifests], Manifests], readiness: Mapping
         ready = {**previous.readiness, **readiness}
         overrides = Overrides(**previous.overrides)  # type: ignore[arg-type]
         cluster = resolve(manifests, overrides, previous.cluster, ready)
-        record = replace(previous, manifests=manifests, cluster=cluster, plan=_fitted(build(cluster)), readiness=ready)
+        plan = rebuild(previous.cluster, previous.plan, cluster) or build(cluster)
+        record = replace(previous, manifests=manifests, cluster=cluster, plan=_fitted(plan), readiness=ready)
         with progress() as show:
             drift = life.change(lab, record, progress=show)
     return cluster, drift

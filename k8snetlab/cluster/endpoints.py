@@ -38,6 +38,7 @@ class Backends:
     zone_shares: Mapping[str, float]  # of the cluster's CPUs
     pod_of: Mapping[str, str]  # address as text → pod, for addresses written by hand
     written: Written
+    made: dict[tuple[object, ...], Endpoint] = field(default_factory=dict)  # many Services share one and the same
 
 
 def find_backends(pods: Iterable[Pod], nodes: Sequence[Node], written: Written) -> Backends:
@@ -127,19 +128,24 @@ def _of_pod(pod: Pod, ip: IPAddress, port: int, service: str, spec: core.Service
     zone = backends.zones.get(pod.node, "")
     ready = spec.publish_not_ready_addresses or (pod.ready and not pod.terminating)
     zones, nodes = _hints(spec.traffic_distribution, ready, pod.node, zone)
-    return Endpoint(
+    hostname = pod.spec.hostname if pod.spec.subdomain == service else ""
+    key = pod.key, ip.version, port, ready, hostname, zones, nodes
+    if (made := backends.made.get(key)) is not None:
+        return made
+    backends.made[key] = endpoint = Endpoint(
         ip=ip,
         port=port,
         node=pod.node,
         ready=ready,
         serving=pod.ready,
         terminating=pod.terminating,
-        hostname=pod.spec.hostname if pod.spec.subdomain == service else "",
+        hostname=hostname,
         zone=zone,
         zones=zones,
         nodes=nodes,
         pod=pod.key,
     )
+    return endpoint
 
 
 def _hints(distribution: str | None, ready: bool, node: str, zone: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -106,9 +106,10 @@ NODE_ADDRESSES: Final = Divergence(
 NODE_SOURCE: Final = Divergence(
     "node-source-is-local",
     ("ipvs",),
-    "with externalTrafficPolicy Local a process of the node itself is not masqueraded",
-    "the rule for a node port with policy Local returns before KUBE-MARK-MASQ for every client; the other modes mark"
-    " what comes from an address of the node",
+    "with externalTrafficPolicy Local a process of the node itself is not masqueraded; by a load balancer or external"
+    " address its source is that address, and an endpoint on another node cannot answer it",
+    "the sets for policy Local return before KUBE-MARK-MASQ for every client, and the address is the node's own on"
+    " kube-ipvs0; the other modes mark what comes from an address of the node",
     _IPVS_PROXIER + ", writeIptablesRules (KUBE-NODE-PORT-LOCAL)",
 )
 

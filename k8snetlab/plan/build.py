@@ -121,13 +121,15 @@ PROXIES: Final[dict[str, Callable[[Cluster], Proxy]]] = {
 }
 
 
-def build(cluster: Cluster) -> Plan:
-    """Every kernel object of the lab, without duplicates.
+def build(cluster: Cluster, *, within: Cluster | None = None) -> Plan:
+    """Every kernel object of the lab, without duplicates; `within` is the cluster of which this one is a part.
 
     Raises UsageError when the cluster asks for a network or a proxy mode that is not among NETWORKS and PROXIES.
     """
     network = _choose(NETWORKS, "network", cluster.config.network)(cluster)
     proxy = _choose(PROXIES, "kube-proxy mode", cluster.config.proxy_mode)(cluster)
+    if within is not None and isinstance(proxy, IptablesProxy):
+        proxy = IptablesProxy(cluster, within)
     policies = _choose(POLICIES, "policy engine", cluster.config.policy_engine)(cluster)
     objects: list[KernelObject] = list(world(cluster, network.underlay_mtu))
     for node in cluster.nodes:

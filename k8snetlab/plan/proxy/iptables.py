@@ -74,11 +74,20 @@ NODE_PORTS_COMMENT: Final = (
 )
 
 
-class IptablesProxy:
-    """The planner of one cluster: what is the same on every node is worked out once."""
+def is_large(cluster: Cluster, family: Family) -> bool:
+    """kube-proxy's "large cluster mode" (conformance 1.15 #6)."""
+    services = (service for service in cluster.services if service.proxied())
+    endpoints = (each for service in services for port in service.ports for each in port.endpoints)
+    return sum(each.ip.version == family for each in endpoints) > LARGE_CLUSTER_ENDPOINTS
 
-    def __init__(self, cluster: Cluster) -> None:
+
+class IptablesProxy:
+    """The planner of one cluster: what is the same on every node is worked out once. `whole` is the cluster of which it
+    is a part."""
+
+    def __init__(self, cluster: Cluster, whole: Cluster | None = None) -> None:
         self.cluster = cluster
+        self._large = {family: is_large(whole or cluster, family) for family in cluster.config.families}
         self._portals: dict[Family, tuple[Portal, ...]] = {
             family: tuple(portals(cluster, family)) for family in cluster.config.families
         }
@@ -105,16 +114,15 @@ class IptablesProxy:
         ruleset.chain("nat", "KUBE-MARK-MASQ").append(f"-j MARK --set-xmark {MASQUERADE_MARK}")
 
         config = self.cluster.config
-        every = self._portals[family]
         service_rules = ServiceRules(
             ruleset,
             node=node,
             family=family,
             pod_cidr=str(of_family(config.pod_subnets, family) or ""),
             masquerade_all=config.masquerade_all,
-            comments=sum(len(portal.backends) for portal in every) <= LARGE_CLUSTER_ENDPOINTS,
+            comments=not self._large[family],
         )
-        for portal in every:
+        for portal in self._portals[family]:
             service_rules.write(portal)
         ruleset.chain("nat", "KUBE-SERVICES").extend(self._node_port_dispatch(node, family))
 
