@@ -112,7 +112,7 @@ def change(name: str, edit: Callable[[Manifests], Manifests], readiness: Mapping
         manifests = edit(previous.manifests)
         ready = {**previous.readiness, **readiness}
         overrides = Overrides(**previous.overrides)  # type: ignore[arg-type]
-        cluster = resolve(manifests, overrides, previous.cluster, ready)
+        cluster = resolve(manifests, overrides, previous.cluster, ready, previous.manifests)
         plan = rebuild(previous.cluster, previous.plan, cluster) or build(cluster)
         record = replace(previous, manifests=manifests, cluster=cluster, plan=_fitted(plan), readiness=ready)
         with progress() as show:

@@ -15,7 +15,7 @@ from k8snetlab.cluster.endpoints import Backends, find_backends, port_endpoints,
 from k8snetlab.cluster.ipam import address, assign_slots
 from k8snetlab.cluster.listeners import bind_losers, wanted_listeners
 from k8snetlab.cluster.load_balancer import assign_statuses, source_ranges
-from k8snetlab.cluster.model import Cluster, Family, IPAddress, Node, Pod, Service, ServicePort
+from k8snetlab.cluster.model import Cluster, Family, IPAddress, LabConfig, Node, Pod, Service, ServicePort
 from k8snetlab.cluster.nodes import cut_off, make_nodes
 from k8snetlab.cluster.problems import problem, raise_all
 from k8snetlab.cluster.readiness import probes_pass
@@ -40,10 +40,12 @@ def resolve(
     overrides: Overrides = Overrides(),  # noqa: B008 - a frozen value
     previous: Cluster | None = None,
     readiness: Mapping[str, bool] = NO_READINESS,
+    previous_manifests: Manifests | None = None,
 ) -> Cluster:
     """What a control plane makes of the manifests; the same input always gives an equal cluster.
 
-    `readiness` (pod key → ready, from `set-ready`) wins over the probes; nodes that are down are in it too, see
+    `previous_manifests` are those that `previous` was made from: a Service whose document is the same object in both is
+    not worked out again, it only gets its endpoints. `readiness` (pod key → ready, from `set-ready`) wins over the probes; nodes that are down are in it too, see
     `nodes.cut_off`. Raises `ClusterError` with every problem: a second Lab document, overlapping subnets, no node that
     fits, an address or port that is taken, a full range.
     """
@@ -61,7 +63,8 @@ def resolve(
     seeds, workloads = expand(documents, nodes, problems)
     placed = schedule(seeds, nodes, namespaces, pods_before, problems)
     slots = assign_slots(placed, pods_before, problems)
-    drafts = draft_services(_of_kind(documents, core.Service), config, services_before, problems)
+    same = _same_documents(config, previous, previous_manifests)
+    drafts = draft_services(_of_kind(documents, core.Service), config, services_before, problems, same)
     statuses = assign_statuses(drafts, config, services_before)
     services = [_service(draft, statuses.get(draft.key, ()), problems) for draft in drafts]
     raise_all(problems)
@@ -89,6 +92,13 @@ def resolve(
         checks=tuple(_objects(documents, lab.Check)),
         ignored=manifests.ignored,
     )
+
+
+def _same_documents(config: LabConfig, previous: Cluster | None, manifests: Manifests | None) -> frozenset[int]:
+    """The ids of the documents that `previous` was made from, under this very config."""
+    if previous is None or manifests is None or previous.config != config:
+        return frozenset()
+    return frozenset(map(id, manifests.documents))
 
 
 def _of_kind(documents: Sequence[Document], kind: type) -> list[Document]:
@@ -138,6 +148,8 @@ def _namespaces(documents: Sequence[Document]) -> dict[str, Labels]:
 
 def _service(draft: Draft, status: tuple[core.LoadBalancerIngress, ...], problems: list[Problem]) -> Service:
     """A Service with all but its endpoints. Of its load balancer addresses only those with ipMode VIP are proxied."""
+    if draft.kept and draft.before is not None and draft.before.load_balancer_status == status:
+        return draft.before
     spec = complete_spec(draft)
     metadata = draft.service.metadata
     vips = [parse_address(ingress.ip) for ingress in status if ingress.ip and ingress.ip_mode != "Proxy"]
@@ -183,7 +195,7 @@ def _external_ips(draft: Draft, problems: list[Problem]) -> tuple[IPAddress, ...
 
 def _with_endpoints(service: Service, families: Sequence[Family], backends: Backends) -> Service:
     found = port_endpoints(service.namespace, service.name, service.spec, service.annotations, families, backends)
-    if not any(found):
+    if all(port.endpoints == endpoints for port, endpoints in zip(service.ports, found, strict=True)):
         return service
     ports = zip(service.ports, found, strict=True)
     return replace(service, ports=tuple(replace(port, endpoints=endpoints) for port, endpoints in ports))

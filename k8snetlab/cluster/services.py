@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from k8snetlab.cluster.addresses import parse_address
@@ -34,6 +34,7 @@ class Draft:
     ips: dict[Family, IPAddress]
     node_ports: list[int]
     health_port: int = 0
+    kept: bool = False  # written as it was when `before` was made: that is still right, but for its endpoints
 
     @property
     def key(self) -> str:
@@ -59,18 +60,36 @@ class Draft:
 
 
 def draft_services(
-    documents: Sequence[Document], config: LabConfig, previous: Mapping[str, Service], problems: list[Problem]
+    documents: Sequence[Document],
+    config: LabConfig,
+    previous: Mapping[str, Service],
+    problems: list[Problem],
+    same: Collection[int] = frozenset(),
 ) -> list[Draft]:
     """Every Service with its addresses and ports, by namespace and name.
 
     What a Service of the previous cluster has it keeps; then come the values that manifests give, then the rest. So a
-    new Service that asks for what another one holds is refused, as the API server would.
+    new Service that asks for what another one holds is refused, as the API server would. `same` are the ids of the
+    documents that the previous cluster was made from too, with this very config.
     """
-    drafts = [_draft(document, config, previous, problems) for document in documents]
+    drafts = [
+        _kept_draft(document, previous) if id(document) in same else _draft(document, config, previous, problems)
+        for document in documents
+    ]
     drafts.sort(key=lambda draft: (draft.service.metadata.namespace, draft.service.metadata.name))
     _allocate_ips(drafts, config, problems)
     _allocate_ports(drafts, config, problems)
     return drafts
+
+
+def _kept_draft(document: Document, previous: Mapping[str, Service]) -> Draft:
+    service = document.object
+    assert isinstance(service, core.Service)
+    before = previous[f"{service.metadata.namespace}/{service.metadata.name}"]
+    families: tuple[Family, ...] = tuple(6 if name == "IPv6" else 4 for name in before.spec.ip_families)
+    if before.spec.type == "ExternalName":
+        return Draft(service, document.source, before.spec, families, None, {}, [0] * len(before.ports))
+    return Draft(service, document.source, before.spec, families, before, {}, [0] * len(before.ports), kept=True)
 
 
 def _draft(document: Document, config: LabConfig, previous: Mapping[str, Service], problems: list[Problem]) -> Draft:

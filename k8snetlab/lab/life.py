@@ -39,10 +39,13 @@ class OwnedLab:
 
     name: str
     holder: Holder | None
+    _record: Record | None = None
 
     def record(self) -> Record | None:
         """What the running lab was made from; None when it does not run, or was killed before that was written."""
-        return store.load(self.holder.state) if self.holder else None
+        if self._record is None and self.holder is not None:
+            self._record = store.load(self.holder.state)
+        return self._record
 
 
 def labs() -> tuple[Holder, ...]:
@@ -84,6 +87,7 @@ def up(
     is gone again, and one that did says so and stays unclean.
     """
     new = lab.holder is None
+    lab._record = None
     running = lab.holder = lab.holder or start(lab.name, rootless=rootless)
     try:
         with _blaming(record):
@@ -107,13 +111,14 @@ def change(
 
     When the last change was interrupted the stored plan is not what the kernel has: then it is an `up`.
     """
-    stored = store.load_plan(lab.holder.state) if lab.holder else None
-    if lab.holder is None or stored is None or not stored[1]:
+    stored = lab.record()
+    if lab.holder is None or stored is None or not stored.clean:
         return up(lab, record, progress=progress)
     from k8snetlab.lab import converge
     from k8snetlab.lab.diff import diff
 
-    drift = diff(record.plan, stored[0].objects)
+    drift = diff(record.plan, stored.plan.objects)
+    lab._record = None
     store.save(lab.holder.state, replace(record, clean=False))
     if drift:
         with _blaming(record):

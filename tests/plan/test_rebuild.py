@@ -89,12 +89,16 @@ def test_the_same_objects_as_a_new_plan(mode: str, changes: list[tuple[str, str,
     cluster = resolved(manifests, None, readiness)
     plan = build(cluster)
     for kind, name, number in changes:
+        was = manifests
         if kind == "scale":
             manifests = scale(manifests, ("StatefulSet", "default", name), number)
         else:
             pod = f"default/{name}-{number}"
             readiness[pod] = not readiness.get(pod, True)
         after = resolved(manifests, cluster, readiness)
+        assert (
+            resolve(manifests, Overrides(), cluster, readiness, was) == after
+        )  # Services that nobody touched are kept
         whole = build(after)
         found = rebuild(cluster, plan, after)
         if found is not None:
