@@ -45,9 +45,9 @@ def resolve(
     """What a control plane makes of the manifests; the same input always gives an equal cluster.
 
     `previous_manifests` are those that `previous` was made from: a Service whose document is the same object in both is
-    not worked out again, it only gets its endpoints. `readiness` (pod key → ready, from `set-ready`) wins over the probes; nodes that are down are in it too, see
-    `nodes.cut_off`. Raises `ClusterError` with every problem: a second Lab document, overlapping subnets, no node that
-    fits, an address or port that is taken, a full range.
+    not worked out again, it only gets its endpoints. `readiness` (pod key → ready, from `set-ready`) wins over the
+    probes; nodes that are down are in it too, see `nodes.cut_off`. Raises `ClusterError` with every problem: a second
+    Lab document, overlapping subnets, no node that fits, an address or port that is taken, a full range.
     """
     documents = manifests.documents
     problems: list[Problem] = []
