@@ -26,7 +26,7 @@ def apply_command(files: Sequence[str], lab_name: str | None, output: str) -> No
     from k8snetlab.manifests.edit import merge
 
     applied = read(files)
-    _change(lab_name, lambda manifests: merge(manifests, applied), output)
+    change_lab(lab_name, lambda manifests: merge(manifests, applied), output)
 
 
 @click.command("delete", epilog="Example: k8snetlab delete service web")
@@ -45,7 +45,7 @@ def delete_command(
     if bool(files) == bool(target):
         raise UsageError("delete wants either -f FILE or KIND NAME")
     keys = [document.key for document in read(files).documents] if files else [_key(target, namespace)]
-    _change(lab_name, lambda manifests: without(manifests, keys), output)
+    change_lab(lab_name, lambda manifests: without(manifests, keys), output)
 
 
 @click.command("scale", epilog="Example: k8snetlab scale deployment/web --replicas 5")
@@ -59,7 +59,7 @@ def scale_command(target: Sequence[str], replicas: int, lab_name: str | None, na
     from k8snetlab.manifests.edit import scale
 
     key = _key(target, namespace)
-    _change(lab_name, lambda manifests: scale(manifests, key, replicas), output)
+    change_lab(lab_name, lambda manifests: scale(manifests, key, replicas), output)
 
 
 @click.command("label", epilog="Example: k8snetlab label namespace shop team=a tier-")
@@ -83,7 +83,7 @@ def label_command(words: Sequence[str], lab_name: str | None, namespace: str, ou
         raise UsageError(wrong.message)
     if not changes:
         raise UsageError("label wants at least one KEY=VALUE or KEY-")
-    _change(lab_name, lambda manifests: label(manifests, key, changes), output)
+    change_lab(lab_name, lambda manifests: label(manifests, key, changes), output)
 
 
 @click.command("set-ready", epilog="Example: k8snetlab set-ready shop/db-0 false")
@@ -98,7 +98,7 @@ def set_ready_command(pod: str, ready: bool, lab_name: str | None, namespace: st
     from k8snetlab.flows.targets import place
 
     key = place(require(lab_name).cluster, pod, namespace).name
-    _change(lab_name, lambda manifests: manifests, output, readiness={key: ready})
+    change_lab(lab_name, lambda manifests: manifests, output, readiness={key: ready})
 
 
 def _key(words: Sequence[str], namespace: str) -> tuple[str, str, str]:
@@ -117,12 +117,13 @@ def _key(words: Sequence[str], namespace: str) -> tuple[str, str, str]:
     return (found.name, own, name) if slash else (found.name, namespace, rest[0])
 
 
-def _change(
+def change_lab(
     lab_name: str | None,
     edit: Callable[[Manifests], Manifests],
     output: str,
     readiness: dict[str, bool] | None = None,
 ) -> None:
+    """Change the lab and say what that came to, in words or as JSON."""
     from k8snetlab.cli.running import change, require
     from k8snetlab.cli.up import changed_text, say_remarks
     from k8snetlab.lab.diff import changes

@@ -88,7 +88,7 @@ def configure(document: LabDocument, problems: list[Problem]) -> LabConfig:
         mtu=spec.mtu,
         masquerade_all=spec.masquerade_all,
         node_port_addresses=_networks(document, "nodePortAddresses", spec.node_port_addresses, problems),
-        load_balancer_pool=_pool(document, nodes, problems),
+        load_balancer_pools=_pools(document, nodes, problems),
         load_balancer_mode=spec.load_balancer.mode,
     )
     if config.policy_engine == "nftables" and config.proxy_mode == "ipvs":
@@ -169,20 +169,23 @@ def _port_range(document: LabDocument, problems: list[Problem]) -> tuple[int, in
     return 30000, 32767
 
 
-def _pool(document: LabDocument, nodes: tuple[IPNetwork, ...], problems: list[Problem]) -> IPNetwork:
-    """The load balancer's addresses; unless the document names them, the end of the node network."""
+def _pools(document: LabDocument, nodes: tuple[IPNetwork, ...], problems: list[Problem]) -> tuple[IPNetwork, ...]:
+    """The load balancer's addresses; for a family the document names none of, the end of its node network."""
     given = document.lab.spec.load_balancer
-    inside = nodes[0]
-    default = given.pool == lab.LoadBalancerSpec().pool
-    found = _networks(document, "loadBalancer.pool", (given.pool,), problems)
-    if found and (not default or _contains(inside, found[0])):
-        if given.mode == "l2" and not any(_contains(subnet, found[0]) for subnet in nodes):
-            message = f"{found[0]} is outside the node network {inside}, where nobody would answer ARP for it"
+    found = _networks(document, "loadBalancer.pool", tuple(part for part in given.pool.split(",") if part), problems)
+    for pool in found:
+        if given.mode == "l2" and not any(_contains(subnet, pool) for subnet in nodes):
+            inside = " and ".join(str(subnet) for subnet in nodes)
+            message = f"{pool} is outside the node network {inside}, where nobody would answer ARP for it"
             problems.append(document.problem("spec.loadBalancer.pool", f"{message}; use mode bgp or another pool"))
-        return found[0]
-    prefix = max(24 if inside.version == 4 else 112, min(inside.prefixlen + 2, inside.max_prefixlen))
-    last = int(inside.broadcast_address) >> (inside.max_prefixlen - prefix) << (inside.max_prefixlen - prefix)
-    return IPv4Network((last, prefix)) if inside.version == 4 else IPv6Network((last, prefix))
+    named = {pool.version for pool in found}
+    return found + tuple(_end_of(subnet) for subnet in nodes if subnet.version not in named)
+
+
+def _end_of(subnet: IPNetwork) -> IPNetwork:
+    prefix = max(24 if subnet.version == 4 else 112, min(subnet.prefixlen + 2, subnet.max_prefixlen))
+    last = int(subnet.broadcast_address) >> (subnet.max_prefixlen - prefix) << (subnet.max_prefixlen - prefix)
+    return IPv4Network((last, prefix)) if subnet.version == 4 else IPv6Network((last, prefix))
 
 
 def _check_overlaps(document: LabDocument, config: LabConfig, problems: list[Problem]) -> None:
@@ -198,10 +201,12 @@ def _check_overlaps(document: LabDocument, config: LabConfig, problems: list[Pro
             if subnet.version == other.version and subnet.overlaps(other):
                 message = f"{subnet} overlaps the lab's {other_name} {other}"
                 problems.append(document.problem(f"spec.{name}", message))
-    if not any(_contains(subnet, config.load_balancer_pool) for subnet in config.node_subnets):
+    for pool in config.load_balancer_pools:
+        if any(_contains(subnet, pool) for subnet in config.node_subnets):
+            continue
         for name, subnet in ranges:
-            if subnet.version == config.load_balancer_pool.version and subnet.overlaps(config.load_balancer_pool):
-                message = f"{config.load_balancer_pool} overlaps the lab's {name} {subnet}"
+            if subnet.version == pool.version and subnet.overlaps(pool):
+                message = f"{pool} overlaps the lab's {name} {subnet}"
                 problems.append(document.problem("spec.loadBalancer.pool", message))
 
 

@@ -20,13 +20,18 @@ RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"  # 
 
 @dataclass(slots=True)
 class _Holder:
-    """Who has an address: Services that share one name the same key and have no port in common (conformance LB.22)."""
+    """Who has an address: Services that share one name the same key and have no port in common (conformance LB.22).
+
+    `backends` is the selector with externalTrafficPolicy Local, else empty: one node answers for the address, and must
+    have endpoints of all that share it (MetalLB's allocator, SharingOK).
+    """
 
     sharing: str
+    backends: str
     ports: set[tuple[str, int]] = field(default_factory=set)
 
-    def admits(self, sharing: str, ports: set[tuple[str, int]]) -> bool:
-        return bool(sharing) and sharing == self.sharing and not ports & self.ports
+    def admits(self, sharing: str, backends: str, ports: set[tuple[str, int]]) -> bool:
+        return bool(sharing) and (sharing, backends) == (self.sharing, self.backends) and not ports & self.ports
 
 
 def assign_statuses(
@@ -43,16 +48,25 @@ def assign_statuses(
     for choose in (_held, _wanted):
         for draft in balanced:
             if draft.key not in statuses:
-                ips = [ip for ip in choose(draft, previous) if ip in config.load_balancer_pool]
+                ips = [ip for ip in choose(draft, previous) if any(ip in pool for pool in config.load_balancer_pools)]
                 if ips and all(_try(holders, ip, draft) for ip in ips):
                     statuses[draft.key] = _status(ips)
-    free = iter(_hosts(config.load_balancer_pool))
+    free = [(pool, iter(_hosts(pool))) for pool in config.load_balancer_pools]
     for draft in balanced:
         if draft.key not in statuses:
-            usable = config.load_balancer_pool.version in draft.families and not _asked(draft)
-            found = _first_free(free, config.load_balancer_pool, holders, draft) if usable else []
-            statuses[draft.key] = _status(found)
+            statuses[draft.key] = _status([] if _asked(draft) else _assigned(free, holders, draft))
     return statuses
+
+
+def _assigned(
+    free: Sequence[tuple[IPNetwork, Iterator[int]]], holders: dict[IPAddress, _Holder], draft: Draft
+) -> list[IPAddress]:
+    """One address of each of the Service's families, as far as the pools have any left."""
+    found: dict[int, IPAddress] = {}
+    for pool, offsets in free:
+        if pool.version in draft.families and pool.version not in found:
+            found.update((ip.version, ip) for ip in _first_free(offsets, pool, holders, draft))
+    return [found[family] for family in draft.families if family in found]
 
 
 def _foreign(
@@ -98,12 +112,14 @@ def _held(draft: Draft, previous: Mapping[str, Service]) -> list[IPAddress]:
 def _try(holders: dict[IPAddress, _Holder], ip: IPAddress, draft: Draft) -> bool:
     annotations = draft.service.metadata.annotations
     sharing = next((annotations[name] for name in SHARING_ANNOTATIONS if name in annotations), "")
+    local = draft.spec.external_traffic_policy == "Local"
+    backends = str(sorted((draft.spec.selector or {}).items())) if local else ""
     ports: set[tuple[str, int]] = {(port.protocol, port.port) for port in draft.spec.ports}
     holder = holders.get(ip)
     if holder is None:
-        holders[ip] = _Holder(sharing, ports)
+        holders[ip] = _Holder(sharing, backends, ports)
         return True
-    if not holder.admits(sharing, ports):
+    if not holder.admits(sharing, backends, ports):
         return False
     holder.ports |= ports
     return True

@@ -46,7 +46,7 @@ class LabConfig:
     mtu: int  # 0: derived from the underlay by the network's planner
     masquerade_all: bool
     node_port_addresses: tuple[IPNetwork, ...]
-    load_balancer_pool: IPNetwork
+    load_balancer_pools: tuple[IPNetwork, ...]
     load_balancer_mode: Literal["l2", "bgp"]
 
 
@@ -61,6 +61,7 @@ class Node:
     labels: Labels
     taints: tuple[scheduling.Taint, ...] = ()
     unschedulable: bool = False
+    ready: bool = True  # False: cut off from the node network
     source: Source | None = None
 
     @property

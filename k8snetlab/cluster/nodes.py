@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
 
@@ -17,6 +17,7 @@ from k8snetlab.manifests.api.lab import LabNode
 from k8snetlab.manifests.document import Document
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
+UNREACHABLE = scheduling.Taint(key="node.kubernetes.io/unreachable", effect="NoSchedule")
 
 
 @dataclass(slots=True)
@@ -53,6 +54,24 @@ def make_nodes(
     nodes = [_make(config, node, indexes[node.name], problems) for node in wanted]
     _check_ranges(config, nodes, problems)
     return tuple(sorted(nodes, key=lambda node: node.index))
+
+
+def cut_off(nodes: Sequence[Node], readiness: Mapping[str, bool]) -> tuple[Node, ...]:
+    """The nodes with those that are down as the control plane sees them: not ready, and tainted against new pods.
+
+    The NoExecute taint that would move their pods after five minutes is left out: time does not pass in a lab.
+    """
+    return tuple(
+        node
+        if readiness.get(readiness_key(node.name), True)
+        else replace(node, ready=False, taints=(*node.taints, UNREACHABLE))
+        for node in nodes
+    )
+
+
+def readiness_key(node: str) -> str:
+    """Under which a node's state stands among the pods': theirs begin with a namespace, which has no capitals."""
+    return f"Node/{node}"
 
 
 def _wanted(
@@ -154,8 +173,9 @@ def _addresses(config: LabConfig, node: _Wanted, index: int, problems: list[Prob
             )
             continue
         address = ip_address(int(subnet.network_address) + 1 + index)
-        if address in config.load_balancer_pool:
-            message = f"its address {address} lies in the load balancer's pool {config.load_balancer_pool}"
+        pool = next((pool for pool in config.load_balancer_pools if address in pool), None)
+        if pool is not None:
+            message = f"its address {address} lies in the load balancer's pool {pool}"
             problems.append(problem(node.source, f"Node {node.name}", "", message))
         addresses.append(address)
     return tuple(addresses)

@@ -31,12 +31,6 @@ def _not_enforced(cluster: Cluster) -> Iterator[str]:
 def _not_served(cluster: Cluster) -> Iterator[str]:
     if cluster.ingresses:
         yield f"{_count(len(cluster.ingresses), 'Ingress', 'Ingresses')} not served: there is no ingress controller"
-    outside = [service for service in cluster.services if service.load_balancer_ips or service.external_ips]
-    if outside:
-        yield (
-            f"load balancer and external addresses of {', '.join(service.key for service in outside[:5])} "
-            "are reached by pods and nodes only: nobody announces them to the outside yet"
-        )
     host_ports = [pod for pod in cluster.pods if not pod.host_network and _has_host_port(pod.containers)]
     if host_ports:
         some = ", ".join(pod.key for pod in host_ports[:5])

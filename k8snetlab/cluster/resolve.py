@@ -16,7 +16,7 @@ from k8snetlab.cluster.ipam import address, assign_slots
 from k8snetlab.cluster.listeners import bind_losers, wanted_listeners
 from k8snetlab.cluster.load_balancer import assign_statuses, source_ranges
 from k8snetlab.cluster.model import Cluster, Family, IPAddress, Node, Pod, Service, ServicePort
-from k8snetlab.cluster.nodes import make_nodes
+from k8snetlab.cluster.nodes import cut_off, make_nodes
 from k8snetlab.cluster.problems import problem, raise_all
 from k8snetlab.cluster.readiness import probes_pass
 from k8snetlab.cluster.scheduling import schedule
@@ -43,8 +43,9 @@ def resolve(
 ) -> Cluster:
     """What a control plane makes of the manifests; the same input always gives an equal cluster.
 
-    `readiness` (pod key → ready, from `set-ready`) wins over the probes. Raises `ClusterError` with every problem:
-    a second Lab document, overlapping subnets, no node that fits, an address or port that is taken, a full range.
+    `readiness` (pod key → ready, from `set-ready`) wins over the probes; nodes that are down are in it too, see
+    `nodes.cut_off`. Raises `ClusterError` with every problem: a second Lab document, overlapping subnets, no node that
+    fits, an address or port that is taken, a full range.
     """
     documents = manifests.documents
     problems: list[Problem] = []
@@ -52,6 +53,7 @@ def resolve(
     config = configure(lab_document, problems)
     earlier = previous.nodes if previous else ()
     nodes = make_nodes(config, lab_document, overrides.nodes, _of_kind(documents, core.Node), earlier, problems)
+    nodes = cut_off(nodes, readiness)
     raise_all(problems)
     namespaces = _namespaces(documents)
     pods_before = {pod.key: pod for pod in previous.pods} if previous else {}
@@ -203,7 +205,7 @@ def _pods(
 
 
 def _pod(seed: PodSeed, node: Node, slot: int, readiness: Mapping[str, bool]) -> Pod:
-    ready = seed.phase in ("Running", "Unknown") and readiness.get(seed.key, probes_pass(seed.spec))
+    ready = node.ready and seed.phase in ("Running", "Unknown") and readiness.get(seed.key, probes_pass(seed.spec))
     return Pod(
         namespace=seed.namespace,
         name=seed.name,

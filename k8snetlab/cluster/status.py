@@ -67,7 +67,11 @@ def _node(node: Node) -> Rendered:
     addresses = [{"type": "InternalIP", "address": str(ip)} for ip in node.addresses]
     status = {
         "addresses": [*addresses, {"type": "Hostname", "address": node.name}],
-        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+        "conditions": [
+            {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+            if node.ready
+            else {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+        ],
     }
     return {**encode(written), "status": status}
 

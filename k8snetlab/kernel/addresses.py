@@ -22,7 +22,7 @@ from k8snetlab.kernel.netlink import (
     number,
     u32,
 )
-from k8snetlab.plan.state import Address, FdbEntry, IPAddress, IPInterface, IPNetwork, Neighbour, Route
+from k8snetlab.plan.state import Address, FdbEntry, IPAddress, IPInterface, IPNetwork, LearnedRoute, Neighbour, Route
 
 AF_INET: Final = 2
 AF_INET6: Final = 10
@@ -38,12 +38,14 @@ _RTA_DST: Final = 1
 _RTA_OIF: Final = 4
 _RTA_GATEWAY: Final = 5
 _RTA_PREFSRC: Final = 7
+_RTA_MULTIPATH: Final = 9
 _RTA_TABLE: Final = 15
 _RTNH_F_ONLINK: Final = 4
 _TABLE_MAIN: Final = 254
 _TABLE_LOCAL: Final = 255
 _PROTOCOL_KERNEL: Final = 2
 _PROTOCOL_BOOT: Final = 3  # what `ip route add` writes
+_PROTOCOL_BIRD: Final = 12
 _SCOPE_UNIVERSE: Final = 0
 _SCOPE_LINK: Final = 253
 _SCOPE_HOST: Final = 254
@@ -59,6 +61,7 @@ _KIND_NAMES: Final[dict[int, RouteKind]] = {number: name for name, number in _KI
 
 ADDRESS: Final = Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
 ROUTE: Final = Struct("=BBBBBBBBI")  # struct rtmsg: family, dst length, src length, tos, table, protocol, scope, type
+NEXT_HOP: Final = Struct("=HBBi")  # struct rtnexthop: length, flags, hops, index
 NEIGHBOUR: Final = Struct("=BxHiHBB")  # struct ndmsg: family, index, state, flags, type
 
 
@@ -150,9 +153,28 @@ def read_address(netns: str, body: bytes, link_names: dict[int, str]) -> Address
     return Address(netns, link_names.get(index, str(index)), _interface(packed, prefix_length))
 
 
-def read_route(netns: str, body: bytes, link_names: dict[int, str]) -> Route | None:
+def read_learned(netns: str, body: bytes) -> LearnedRoute | None:
+    """A route that BIRD has brought, with all its next hops; None for any other."""
+    _, length, _, _, _, protocol, _, _, _ = ROUTE.unpack_from(body)
+    if protocol != _PROTOCOL_BIRD:
+        return None
+    found = attributes(body, ROUTE.size)
+    gateways = [found[_RTA_GATEWAY]] if _RTA_GATEWAY in found else []
+    hops, offset = found.get(_RTA_MULTIPATH, b""), 0
+    while offset + NEXT_HOP.size <= len(hops):
+        size = NEXT_HOP.unpack_from(hops, offset)[0]
+        if gateway := attributes(hops[offset + NEXT_HOP.size : offset + size]).get(_RTA_GATEWAY):
+            gateways.append(gateway)
+        offset += (max(size, NEXT_HOP.size) + 3) & ~3
+    destination = _network(found.get(_RTA_DST, bytes(4 if body[0] == AF_INET else 16)), length)
+    return LearnedRoute(netns, destination, tuple(ip_address(packed) for packed in sorted(gateways)))
+
+
+def read_route(netns: str, body: bytes, link_names: dict[int, str]) -> Route | LearnedRoute | None:
     """A route of the main table, or a local one, that somebody made; None for the kernel's own."""
     _, length, _, _, table, protocol, _, kind, flags = ROUTE.unpack_from(body)
+    if protocol == _PROTOCOL_BIRD:
+        return read_learned(netns, body)
     name = _KIND_NAMES.get(kind)
     if protocol == _PROTOCOL_KERNEL or name is None:
         return None

@@ -77,8 +77,9 @@ def apply(
     """Make what is missing, remove what is extra; an object that changed is in both.
 
     `planned` is the whole state wanted: needed with `extra`, for what the kernel takes away along with it. The process
-    must be in the lab's mount namespace; its network namespace is the same afterwards. PodServer, HealthCheck and
-    Process are passed over. Raises KernelError or HostError for the first object refused; what was made stays.
+    must be in the lab's mount namespace; its network namespace is the same afterwards. What is the lab's and not the
+    kernel's (PodServer, HealthCheck, Announcement, LearnedRoute, File, Process) is passed over. Raises KernelError or
+    HostError for the first object refused; what was made stays.
     """
     netns.raise_file_limit()
     todo = changes(missing, extra, planned)
@@ -289,7 +290,7 @@ def _restores(todo: Changes) -> Iterator[Load]:
         if backend == "legacy":
             continue
         text = iptables.restore_text(*chains)
-        command = processes.Command(iptables.restore_command(family), name, text.encode())
+        command = processes.Command(iptables.restore_command(family, fresh=name in todo.created), name, text.encode())
         yield command, partial(iptables.check, name, text)
 
 

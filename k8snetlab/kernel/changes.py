@@ -18,6 +18,7 @@ from k8snetlab.plan.state import (
     Dummy,
     Family,
     FdbEntry,
+    File,
     IpSet,
     IpSetEntry,
     IptablesBackend,
@@ -135,7 +136,7 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
                 todo.taken[item.netns].append(item)
             case IptablesChain() if (item.netns, item.family, item.table, item.name, item.backend) in written:
                 pass  # it is written anew
-            case _ if not isinstance(item, Netns) and item.netns not in gone:
+            case _ if not isinstance(item, Netns | File) and item.netns not in gone:
                 _collect(todo, item, _DROP)
             case _:
                 pass
@@ -154,8 +155,8 @@ def _unlink(todo: Changes, link: Link, wanted: Link | None) -> None:
 
 
 def _collect(todo: Changes, item: KernelObject, which: int) -> None:
-    """What is removed by the same program, or the same conversation, that makes its like. PodServer, HealthCheck and
-    Process are the lab's: nothing of the kernel."""
+    """What is removed by the same program, or the same conversation, that makes its like. What is the lab's (PodServer,
+    Announcement, File, Process and the like) is nothing of the kernel."""
     match item:
         case IptablesChain():
             todo.chains.setdefault((item.netns, item.family, item.backend), ([], []))[which].append(item)

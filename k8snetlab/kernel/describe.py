@@ -5,11 +5,13 @@ from __future__ import annotations
 from k8snetlab.plan.proxy.ipvs_script import real_words, virtual_words
 from k8snetlab.plan.state import (
     Address,
+    Announcement,
     Bridge,
     Dummy,
     FdbEntry,
     IptablesChain,
     KernelObject,
+    LearnedRoute,
     Neighbour,
     Netns,
     RealServer,
@@ -50,6 +52,10 @@ def describe(item: KernelObject) -> str:
 
 def _other(item: KernelObject) -> str:
     match item:
+        case LearnedRoute():
+            return f"learned route {item.destination} via {', '.join(map(str, item.gateways))}"
+        case Announcement(_, link, address):
+            return f"answers for {address} on {link}"
         case VirtualServer():
             return f"virtual server {virtual_words(item)}"
         case RealServer():

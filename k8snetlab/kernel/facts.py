@@ -195,6 +195,7 @@ def _programs() -> Iterator[Fact]:
         ("sleep", "coreutils", True, "the lab's process"),
         ("ip", "iproute2", False, "ip netns exec LAB.node1 …"),
         ("conntrack", "conntrack", False, "looking at NAT"),
+        ("bird", "bird2", False, "load balancer addresses by BGP"),
         ("tcpdump", "tcpdump", False, "looking at packets"),
     ):
         path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")

@@ -75,8 +75,10 @@ def restore_text(write: Iterable[IptablesChain], delete: Iterable[IptablesChain]
     return "\n".join(lines) + "\n"
 
 
-def restore_command(family: Family) -> list[str]:
-    return [program(family, "restore"), "--noflush"]
+def restore_command(family: Family, *, fresh: bool = False) -> list[str]:
+    """`fresh`: the namespace has no chain yet. Then --noflush would only make the tool look each new chain up among
+    those it has read so far, which is quadratic: 5,000 Services take it 20 s instead of 1 s of CPU."""
+    return [program(family, "restore"), *([] if fresh else ["--noflush"])]
 
 
 def restore(netns: str, family: Family, write: Iterable[IptablesChain], delete: Iterable[IptablesChain] = ()) -> None:

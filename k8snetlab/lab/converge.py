@@ -12,7 +12,7 @@ from k8snetlab.kernel.identity import Identity
 from k8snetlab.lab import servers
 from k8snetlab.lab.diff import diff
 from k8snetlab.plan.podserver import Served
-from k8snetlab.plan.state import Drift, IptablesChain, KernelObject, Plan, Process
+from k8snetlab.plan.state import Announcement, Drift, IptablesChain, KernelObject, LearnedRoute, Plan, Process
 
 Progress = Callable[[str, int, int], None]  # of what, done, to do
 
@@ -55,9 +55,16 @@ def change(plan: Plan, drift: Drift, identities: Mapping[str, Identity], *, prog
             told = monotonic()
             progress("namespaces", done, total)
 
-    if any(isinstance(item, Served) for item in drift.missing):
+    if any(isinstance(item, Served | Announcement) for item in drift.missing):
         servers.start_pod_server()
     # A program that is to go would keep its namespace alive; one that is to come needs its namespace.
     servers.apply((), tuple(item for item in drift.extra if isinstance(item, Process)))
     apply_kernel(drift.missing, drift.extra, plan.objects, tell)
-    servers.apply(drift.missing, tuple(item for item in drift.extra if isinstance(item, Served)), identities.get)
+    gone = tuple(item for item in drift.extra if not isinstance(item, Process))
+    servers.apply(drift.missing, gone, identities.get)
+    learned = [item for item in drift.missing if isinstance(item, LearnedRoute)]
+    unlearned = [item for item in drift.extra if isinstance(item, LearnedRoute)]
+    if learned or unlearned:
+        from k8snetlab.kernel.learned import wait
+
+        wait(learned, unlearned)

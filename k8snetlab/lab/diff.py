@@ -31,6 +31,9 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "UdpDestination": ("netns", "family", "address", "port"),
     "PodServer": ("netns", "pod"),
     "HealthCheck": ("netns", "service"),
+    "Announcement": ("address",),
+    "LearnedRoute": ("netns", "destination"),
+    "File": ("path",),
     "Process": ("name",),
 }
 

@@ -15,16 +15,18 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel import control, processes
 from k8snetlab.kernel.identity import Identity, assume
+from k8snetlab.lab import files
 from k8snetlab.lab.holder import open_process, process_start
 from k8snetlab.plan import podserver
 from k8snetlab.plan.podserver import Served
-from k8snetlab.plan.state import HealthCheck, KernelObject, PodServer, Process
+from k8snetlab.plan.state import Announcement, HealthCheck, KernelObject, PodServer, Process
 
 STATE = Path("/run/k8snetlab")
 SOCKET = STATE / "podserver.sock"
@@ -50,11 +52,11 @@ def start_pod_server() -> None:
 
 
 def observe(planned: Iterable[KernelObject] = ()) -> frozenset[KernelObject]:
-    """What the pod server really listens on, and the processes that live.
+    """What the pod server really listens on and answers for, and the processes that live.
 
     A listener's place in its list means nothing; where the plan has the same listeners, they are put in its order.
     """
-    return frozenset((*_observe_pod_servers(planned), *_observe_processes()))
+    return frozenset((*_observe_pod_servers(planned), *files.observe(), *_observe_processes()))
 
 
 def apply(
@@ -73,6 +75,12 @@ def apply(
         [item for item in missing if isinstance(item, Served)],
         [item for item in extra if isinstance(item, Served)],
     )
+    _apply_announcements(
+        [item for item in missing if isinstance(item, Announcement)],
+        [item for item in extra if isinstance(item, Announcement)],
+    )
+    if changed := files.apply(missing, extra):
+        _tell(changed)
     for item in missing:
         if isinstance(item, Process):
             _start(item, identities(item.pod) if item.pod else None)
@@ -100,12 +108,32 @@ def _apply_pod_servers(missing: Sequence[Served], extra: Sequence[Served]) -> No
             )
 
 
-def _observe_pod_servers(planned: Iterable[KernelObject]) -> Iterator[Served]:
+def _apply_announcements(missing: Sequence[Announcement], extra: Sequence[Announcement]) -> None:
+    """The old node falls silent before the new one speaks: an address never has two."""
+    if not missing and not extra:
+        return
+    start_pod_server()
+    requests = [{"withdraw": [_claim(item) for item in extra]}, {"announce": [_claim(item) for item in missing]}]
+    for answer in _ask(requests):
+        if "refused" in answer:
+            raise KernelError("announce", subject="the pod server", reason=str(answer["refused"]))
+        for error in answer["errors"]:
+            raise KernelError("announce", netns=error["netns"], subject=error["address"], reason=error["error"])
+
+
+def _claim(item: Announcement) -> dict[str, object]:
+    return {"netns": item.netns, "link": item.link, "address": str(item.address)}
+
+
+def _observe_pod_servers(planned: Iterable[KernelObject]) -> Iterator[Served | Announcement]:
     with _pod_server() as pidfd:
         if pidfd is None:
             return
     orders = {(item.netns, item.pod): item.listeners for item in planned if isinstance(item, PodServer)}
-    for entry in _ask([{"list": True}])[0]["servers"]:
+    answer = _ask([{"list": True}])[0]
+    for entry in answer["announcements"]:
+        yield Announcement(entry["netns"], entry["link"], ip_address(entry["address"]))
+    for entry in answer["servers"]:
         listeners = tuple((protocol, port) for protocol, port in entry["listeners"])
         if "service" in entry:
             for _, port in listeners:
@@ -157,6 +185,18 @@ def _start(item: Process, identity: Identity | None) -> None:
             assume(identity)
 
     processes.start(item.argv, item.netns, log=str(file.with_suffix(".log")), setup=note_and_assume)
+
+
+def _tell(folders: frozenset[str]) -> None:
+    """SIGHUP, which makes servers read their files again, to those that were started with a file of these folders."""
+    for file in sorted(_PROCESSES.glob("*.json")) if _PROCESSES.is_dir() else ():
+        known = _read_process(file)
+        if known is None or not any(word.startswith(tuple(folders)) for word in known[2].argv):
+            continue
+        pid, start, _ = known
+        with open_process(pid, start) as pidfd:
+            if pidfd is not None:
+                signal.pidfd_send_signal(pidfd, signal.SIGHUP)
 
 
 def _stop(item: Process) -> None:

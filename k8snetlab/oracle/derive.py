@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from k8snetlab.cluster import names
-from k8snetlab.cluster.model import Cluster, Endpoint, Node, Pod, Service, ServicePort
+from k8snetlab.cluster.model import Cluster, Node, Pod, Service, ServicePort
 from k8snetlab.errors import UsageError
-from k8snetlab.flows.model import Check, Flow, FlowProtocol, IPAddress, Place
+from k8snetlab.flows.model import Check, Flow, IPAddress, Place
 from k8snetlab.flows.targets import node_place, pod_place
 from k8snetlab.oracle.bound import MOST_TRIES, bound, bound_through_service
 from k8snetlab.oracle.direct import direct_checks
-from k8snetlab.oracle.places import Scene, address_of, external_place
+from k8snetlab.oracle.places import Scene, address_of, external_place, probe_protocol
 from k8snetlab.oracle.policy_checks import policy_checks
 from k8snetlab.oracle.services import Client, Expectation, Via, expect, node_sources
 from k8snetlab.oracle.written import written_checks
@@ -33,6 +33,8 @@ TYPES = (
     "pod-to-headless",
     "pod-to-nodeport",
     "external-to-nodeport",
+    "external-to-loadbalancer",
+    "external-to-externalip",
     "pod-to-external",
     "policy-allowed",
     "policy-denied",
@@ -72,6 +74,7 @@ def _service_checks(scene: Scene, service: Service) -> Iterator[Check]:
         yield from _cluster_ip(scene, service, port, virtual)
         if port.node_port:
             yield from _node_port(scene, service, port)
+        yield from _from_outside(scene, service, port)
 
 
 def _cluster_ip(scene: Scene, service: Service, port: ServicePort, virtual: IPAddress) -> Iterator[Check]:
@@ -122,13 +125,44 @@ def _node_port(scene: Scene, service: Service, port: ServicePort) -> Iterator[Ch
             yield from _checks(scene, "external-to-nodeport", outside, service, port, "node-port", address, entry=node)
 
 
+def _from_outside(scene: Scene, service: Service, port: ServicePort) -> Iterator[Check]:
+    """From outside to the addresses of load balancers and to external IPs, by whichever nodes take them in."""
+    outside = Client(address=names.outside_address(names.CLIENT, scene.family))
+    for address, nodes in scene.announced.items():
+        if address in service.load_balancer_ips and address.version == scene.family:
+            yield from _external_address(scene, "external-to-loadbalancer", outside, service, port, address, nodes)
+    for address, node in scene.routed.items():
+        if address in service.external_ips and address.version == scene.family:
+            yield from _external_address(scene, "external-to-externalip", outside, service, port, address, (node,))
+
+
+def _external_address(
+    scene: Scene,
+    kind: str,
+    client: Client,
+    service: Service,
+    port: ServicePort,
+    address: IPAddress,
+    nodes: Sequence[Node],
+) -> Iterator[Check]:
+    """One check; with several nodes (BGP) the router picks one by the connection, so any of their answers will do."""
+    via: Via = "load-balancer" if kind == "external-to-loadbalancer" else "external-ip"
+    found = [
+        check for node in nodes for check in _checks(scene, kind, client, service, port, via, address, routed_to=node)
+    ]
+    if found and all(check.expected == found[0].expected for check in found):
+        sources = dict.fromkeys(source for check in found for source in check.sources)
+        servers = dict.fromkeys(server for check in found for server in check.servers)
+        yield replace(found[0], sources=tuple(sources), servers=tuple(servers))
+
+
 def _headless(scene: Scene, service: Service) -> Iterator[Check]:
     """A headless Service gives its clients the pods themselves: no proxy, no NAT (HL.6)."""
     for port in service.ports:
         for endpoint in port.endpoints:
             server = scene.cluster.pod(endpoint.pod) if endpoint.pod else None
             client = next((pod for pod in scene.pods if server is None or pod.key != server.key), None)
-            protocol = _protocol(scene, port, (endpoint,))
+            protocol = probe_protocol(scene, port, (endpoint,))
             usable = endpoint.ip.version == scene.family and endpoint.ready
             if not usable or server is None or client is None or protocol is None:
                 continue
@@ -160,17 +194,22 @@ def _checks(
     via: Via,
     address: IPAddress,
     entry: Node | None = None,
+    routed_to: Node | None = None,
 ) -> Iterator[Check]:
-    """One check; none when nothing of the lab answers at one of the endpoints: then nobody knows what comes of it."""
-    expectation = expect(scene.cluster, service, port, client, via, entry)
+    """One check, to a node's port (`entry`), or to an address that a node takes in (`routed_to`).
+
+    None when nothing of the lab answers at one of the endpoints: then nobody knows what comes of it.
+    """
+    expectation = expect(scene.cluster, service, port, client, via, entry or routed_to)
     if entry is not None and not _opens_node_ports(scene, address):
         expectation = Expectation(outcome="refused")
-    protocol = _protocol(scene, port, expectation.endpoints)
+    protocol = probe_protocol(scene, port, expectation.endpoints)
     if protocol is None:
         return
     sender = _sender(client)
     number = port.node_port if via == "node-port" else port.port
     where = f"{entry.name}:{number} ({service.key})" if entry else f"{service.key}:{number}"
+    where = f"{address}:{number} ({service.key})" if routed_to else where
     check = Check(
         type=kind,
         name=f"{sender.name} to {where}",
@@ -219,15 +258,6 @@ def _sender(client: Client) -> Place:
 
 def _service_place(service: Service) -> Place:
     return Place(kind="service", name=service.key)
-
-
-def _protocol(scene: Scene, port: ServicePort, endpoints: Sequence[Endpoint]) -> FlowProtocol | None:
-    """What to ask by so that whoever answers can: a TCP port by HTTP, which the lab's server speaks on all of them, so
-    that it can say what it saw; a program of the host is only known to accept connections. None when none will do."""
-    answerers = {scene.answerer(endpoint, port.protocol) for endpoint in endpoints}
-    if "" in answerers or ("program" in answerers and port.protocol != "TCP"):
-        return None
-    return "HTTP" if port.protocol == "TCP" and "program" not in answerers else port.protocol
 
 
 def _opens_node_ports(scene: Scene, address: IPAddress) -> bool:

@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import Literal
 
 from k8snetlab.cluster import names
+from k8snetlab.cluster.announcers import announced, routed
 from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
-from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod
-from k8snetlab.flows.model import Place
+from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod, ServicePort
+from k8snetlab.flows.model import FlowProtocol, Place
 from k8snetlab.oracle.permits import Law, read_law
 
 
@@ -38,21 +39,30 @@ class Scene:
         return listeners(self.cluster)
 
     @cached_property
+    def announced(self) -> Mapping[IPAddress, tuple[Node, ...]]:
+        return announced(self.cluster)
+
+    @cached_property
+    def routed(self) -> Mapping[IPAddress, Node]:
+        return routed(self.cluster)
+
+    @cached_property
     def pods(self) -> tuple[Pod, ...]:
-        """Pods that can send and receive: running, on the pod network."""
+        """Pods that can send and receive: running, on the pod network, on a node that is not cut off."""
         return tuple(
             pod
             for pod in self.cluster.pods
-            if pod.phase == "Running" and not pod.host_network and self.ip(pod) is not None
+            if pod.phase == "Running" and not pod.host_network and pod.node in self.nodes and self.ip(pod) is not None
         )
 
     @cached_property
     def by_node(self) -> Mapping[str, tuple[Pod, ...]]:
-        return {node.name: tuple(p for p in self.pods if p.node == node.name) for node in self.cluster.nodes}
+        return {name: tuple(pod for pod in self.pods if pod.node == name) for name in self.nodes}
 
     @cached_property
     def nodes(self) -> Mapping[str, Node]:
-        return {node.name: node for node in self.cluster.nodes}
+        """Those that are not cut off."""
+        return {node.name: node for node in self.cluster.nodes if node.ready}
 
     def ip(self, pod: Pod) -> IPAddress | None:
         return address_of(pod.ips, self.family)
@@ -80,3 +90,12 @@ class Scene:
     def tcp_port(self, pod: Pod) -> int | None:
         """The first TCP port the pod listens on."""
         return next((port for protocol, port in self.listening.get(pod.key, ()) if protocol == "TCP"), None)
+
+
+def probe_protocol(scene: Scene, port: ServicePort, endpoints: Sequence[Endpoint]) -> FlowProtocol | None:
+    """What to ask by so that whoever answers can: a TCP port by HTTP, which the lab's server speaks on all of them, so
+    that it can say what it saw; a program of the host is only known to accept connections. None when none will do."""
+    answerers = {scene.answerer(endpoint, port.protocol) for endpoint in endpoints}
+    if "" in answerers or ("program" in answerers and port.protocol != "TCP"):
+        return None
+    return "HTTP" if port.protocol == "TCP" and "program" not in answerers else port.protocol

@@ -16,7 +16,7 @@ from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, 
 from k8snetlab.flows.model import Outcome, SeenSource
 from k8snetlab.oracle.divergences import LOCAL_WITHOUT_ENDPOINTS
 
-Via = Literal["cluster-ip", "node-port"]
+Via = Literal["cluster-ip", "node-port", "load-balancer", "external-ip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +43,15 @@ class Expectation:
 def expect(
     cluster: Cluster, service: Service, port: ServicePort, client: Client, via: Via, entry: Node | None = None
 ) -> Expectation:
-    """What a connection must come to. `entry` is the node whose nodePort is used; a ClusterIP needs none."""
+    """What a connection must come to. `entry` is the node by which it enters the cluster, or whose nodePort is used.
+
+    None is needed for a ClusterIP, and by pods and nodes: the rules of their own node know every other address.
+    """
     family: Family = 4 if client.address.version == 4 else 6
     endpoints = [endpoint for endpoint in port.endpoints if endpoint.ip.version == family]
+    if via == "load-balancer" and not _admitted(service, client):
+        # Only load balancer addresses are guarded, and in silence (conformance LB.4, LB.6).
+        return Expectation(outcome="timeout")
     local_policy = service.internal_local if via == "cluster-ip" else service.external_local
     if local_policy and cluster.config.proxy_mode in LOCAL_WITHOUT_ENDPOINTS.modes:
         return _expect_shared_list(cluster, service, port, client, via, entry, endpoints)
@@ -53,6 +59,7 @@ def expect(
         assert client.node is not None, "nobody outside has a route to a ClusterIP"
         usable = local_choice(endpoints, client.node) if service.internal_local else open_choice(endpoints, client.node)
         return _judge(cluster, endpoints, usable, client, keeps=_keeps(cluster, client), entry=client.node)
+    entry = entry or client.node
     assert entry is not None
     if not service.external_local:
         return _judge(cluster, endpoints, open_choice(endpoints, entry), client, keeps=False, entry=entry)
@@ -85,7 +92,7 @@ def _expect_shared_list(
 ) -> Expectation:
     """Policy Local where every client gets the same list of backends (ipvs: `LOCAL_SHORT_CIRCUIT`): the local ones or,
     where there are none, all of them. Nobody is masqueraded at a node port with this policy."""
-    node = client.node if via == "cluster-ip" else entry
+    node = client.node if via == "cluster-ip" else entry or client.node
     assert node is not None
     usable = local_choice(endpoints, node)
     elsewhere = not usable
@@ -102,6 +109,12 @@ def _expect_shared_list(
         return Expectation(outcome="timeout")  # the endpoint answers the client itself, past the node it has asked
     of_pod = client.pod is not None and not client.pod.host_network
     return _judge(cluster, endpoints, usable, client, keeps=of_pod or not at_home, entry=node)
+
+
+def _admitted(service: Service, client: Client) -> bool:
+    """loadBalancerSourceRanges; a family that none of them belongs to is not restricted."""
+    ranges = [network for network in service.load_balancer_source_ranges if network.version == client.address.version]
+    return not ranges or any(client.address in network for network in ranges)
 
 
 def open_choice(endpoints: Sequence[Endpoint], node: Node) -> list[Endpoint]:

@@ -14,6 +14,7 @@ from k8snetlab.cluster import names
 from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
 from k8snetlab.cluster.model import Cluster, Node
 from k8snetlab.errors import UsageError
+from k8snetlab.plan.announce import announcements
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
 from k8snetlab.plan.network.bridge import BridgeNetwork
 from k8snetlab.plan.policy.iptables import IptablesPolicies
@@ -143,6 +144,7 @@ def build(cluster: Cluster) -> Plan:
             objects += ruleset.objects(node.name, family, cluster.config.iptables_backend)
             if cluster.config.proxy_mode != "none":
                 objects += udp_destinations(cluster, node, family)
+    objects += announcements(cluster)
     objects += _servers(cluster)
     objects += health_checks(cluster) if cluster.config.proxy_mode != "none" else ()
     objects += _programs(cluster)
@@ -167,7 +169,7 @@ def _node(cluster: Cluster, node: Node, mtu: int) -> Iterator[KernelObject]:
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-ip6tables", "1")
     yield Veth(
         names.FABRIC, names.fabric_port(node.index), FIRST_PORT_INDEX + node.index, names.port_mac(mac), mtu,
-        node.name, names.UPLINK, UPLINK_INDEX, mac, mtu, master=names.FABRIC_BRIDGE,
+        node.name, names.UPLINK, UPLINK_INDEX, mac, mtu, master=names.FABRIC_BRIDGE if node.ready else "",
     )  # fmt: skip
     for family in cluster.config.families:
         subnet = of_family(cluster.config.node_subnets, family)

@@ -18,14 +18,17 @@ from k8snetlab.plan.proxy.ipvs_script import making_servers, making_sets
 from k8snetlab.plan.proxy.nft_script import making
 from k8snetlab.plan.state import (
     Address,
+    Announcement,
     Bridge,
     Dummy,
     FdbEntry,
+    File,
     HealthCheck,
     IpSet,
     IpSetEntry,
     IptablesChain,
     KernelObject,
+    LearnedRoute,
     Neighbour,
     Netns,
     NftChain,
@@ -73,7 +76,7 @@ def script(plan: Plan, lab: str) -> str:
             for obj in objects:
                 lines += _commands(lab, obj)
     servers = [obj for obj in plan.objects if isinstance(obj, podserver.Served)]
-    lines += _pod_server(lab, servers)
+    lines += _pod_server(lab, servers, [obj for obj in plan.objects if isinstance(obj, Announcement)])
     lines += _hints(plan, lab, bool(servers))
     return "\n".join(lines) + "\n"
 
@@ -121,14 +124,24 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
             yield f"bridge -n {_name(lab, obj.netns)} fdb append {where} self permanent"
         case Sysctl():
             yield f"{_exec(lab, obj.netns)} sysctl -q -w {shlex.quote(f'{obj.key}={obj.value}')}"
-        case Process():
-            yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
+        case File() | Process():
+            yield from _program(lab, obj)
         case (
             IptablesChain() | NftTable() | NftSet() | NftChain() | NftElement()
             | IpSet() | IpSetEntry() | VirtualServer() | RealServer() | PodServer() | HealthCheck()
+            | Announcement() | LearnedRoute()
             | UdpDestination()  # a new namespace has no flows
         ):  # fmt: skip
             return
+
+
+def _program(lab: str, obj: File | Process) -> Iterator[str]:
+    if isinstance(obj, Process):
+        yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
+        return
+    path = shlex.quote(f"/run/files/{obj.path}")
+    yield f"mkdir -p {shlex.quote(f'/run/files/{Path(obj.path).parent}')} && cat >{path} <<'CONTENT'"
+    yield from (*obj.content.splitlines(), "CONTENT")
 
 
 def _link(lab: str, link: Bridge | Vxlan | Veth | Dummy) -> Iterator[str]:
@@ -186,8 +199,8 @@ def _fed(lab: str, netns: str, command: str, lines: Iterable[str]) -> Iterator[s
     yield "RULES"
 
 
-def _pod_server(lab: str, servers: Iterable[podserver.Served]) -> Iterator[str]:
-    """One process that listens in every pod's name, if it is there."""
+def _pod_server(lab: str, servers: Iterable[podserver.Served], announcements: Iterable[Announcement]) -> Iterator[str]:
+    """One process that listens in every pod's name and answers for load balancers, if it is there."""
     served = [podserver.entry(obj) for obj in servers]
     if not served:
         return
@@ -200,7 +213,8 @@ def _pod_server(lab: str, servers: Iterable[podserver.Served]) -> Iterator[str]:
         f'  python3 -I -S "$podserver" --config - --netns-dir /run/netns --prefix {prefix}'
         " >/dev/null 2>&1 <<'SERVERS' &"
     )
-    yield json.dumps({"set": served}, indent=1)
+    announced = [{"netns": obj.netns, "link": obj.link, "address": str(obj.address)} for obj in announcements]
+    yield json.dumps({"set": served, "announce": announced} if announced else {"set": served}, indent=1)
     yield "SERVERS"
     yield from ("  server=$!", "fi")
 

@@ -313,6 +313,38 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Announcement:
+    """An address for which ARP or neighbour solicitations are answered on a link, although no interface has it."""
+
+    netns: str
+    link: str
+    address: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedRoute:
+    """A route that a routing daemon brings (`proto bird`), with all its next hops, sorted.
+
+    Nobody makes it: who wants it waits.
+    """
+
+    netns: str
+    destination: IPNetwork
+    gateways: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that programs of the lab read, below /run/files; `path` is relative to that, `FOLDER/NAME`.
+
+    When it changes, each Process that was started with a file of the same folder gets SIGHUP.
+    """
+
+    path: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """A program of the host that runs in a namespace until the lab ends; `name` is unique in the lab.
 
@@ -348,6 +380,9 @@ KernelObject = (
     | UdpDestination
     | PodServer
     | HealthCheck
+    | Announcement
+    | LearnedRoute
+    | File
     | Process
 )
 

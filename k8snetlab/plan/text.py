@@ -8,14 +8,17 @@ from k8snetlab.plan.proxy.ipvs_script import create_set, real_words, virtual_wor
 from k8snetlab.plan.proxy.nft_script import FAMILY, address, chain_lines, element_text, set_lines
 from k8snetlab.plan.state import (
     Address,
+    Announcement,
     Bridge,
     Dummy,
     FdbEntry,
+    File,
     HealthCheck,
     IpSet,
     IpSetEntry,
     IptablesChain,
     KernelObject,
+    LearnedRoute,
     Neighbour,
     Netns,
     NftChain,
@@ -54,7 +57,9 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.netns}: nft {_nftables(obj)}"
         case IpSet() | IpSetEntry() | VirtualServer() | RealServer():
             return f"{obj.netns}: {_ipvs(obj)}"
-        case UdpDestination() | PodServer() | HealthCheck() | Process():
+        case File():
+            return f"file /run/files/{obj.path} ({len(obj.content.encode())} bytes)"
+        case UdpDestination() | PodServer() | HealthCheck() | Announcement() | LearnedRoute() | Process():
             return f"{obj.netns}: {_served(obj)}"
 
 
@@ -139,7 +144,7 @@ def _ipvs(obj: IpSet | IpSetEntry | VirtualServer | RealServer) -> str:
             return f"ipvs -a {real_words(obj)}"
 
 
-def _served(obj: UdpDestination | PodServer | HealthCheck | Process) -> str:
+def _served(obj: UdpDestination | PodServer | HealthCheck | Announcement | LearnedRoute | Process) -> str:
     match obj:
         case UdpDestination():
             servers = ", ".join(map(str, obj.servers)) or "anybody: no endpoint serves"
@@ -149,6 +154,10 @@ def _served(obj: UdpDestination | PodServer | HealthCheck | Process) -> str:
             return f"server of {obj.pod} listens on {ports}"
         case HealthCheck():
             return f"health check of service {obj.service} on TCP/{obj.port}: {obj.local_endpoints} local endpoints"
+        case Announcement():
+            return f"answers for {obj.address} on {obj.link}"
+        case LearnedRoute():
+            return f"learns route {obj.destination} via {', '.join(map(str, obj.gateways))}"
         case Process():
             return f"process {obj.name} {' '.join(obj.argv)}"
 

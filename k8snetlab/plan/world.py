@@ -83,6 +83,9 @@ def _router(cluster: Cluster, mtu: int) -> Iterator[KernelObject]:
         subnet = of_family(cluster.config.node_subnets, family)
         if subnet is not None:
             yield Address(names.ROUTER, names.UPLINK, interface(gateway(subnet), subnet))
+            # Private addresses that nobody here has end in silence, as they do where an uplink filters them (BCP 38).
+            # Without a route the router would say unreachable, but once a second and sender only (ip_error).
+            yield Route(names.ROUTER, DEFAULT_ROUTE[family], kind="blackhole")
     for node in cluster.nodes:
         for address in node.addresses:
             yield Neighbour(names.ROUTER, names.UPLINK, address, uplink_mac(cluster, node))

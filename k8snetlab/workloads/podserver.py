@@ -11,7 +11,9 @@ of every `up`. On the control socket, JSON lines each way:
     {"set": [{"netns", "pod", "node", "hostname", "listeners": [["TCP", 80], …]}, …]}   adds or replaces
          or {"netns", "pod", "service": "ns/name", "local_endpoints", "listeners"} for the health check of a Service
     {"remove": [[netns, pod], …]}                           answer to both: {"errors": […]}
-    {"list": true}                                          answer: {"servers": […]}, the same shape: what is open now
+    {"announce": [{"netns", "link", "address"}, …]}         answers ARP or neighbour solicitations for the address
+    {"withdraw": [{"netns", "link", "address"}, …]}         no more; answer to both: {"errors": […]}
+    {"list": true}                          answer: {"servers": […], "announcements": […]}, the same shapes: what is now
 
 An entry of `errors` is `{"netns", "pod", "protocol", "port", "error"}`, `error` an errno name such as EADDRINUSE.
 """
@@ -30,9 +32,10 @@ if __name__ == "__main__":  # -I leaves the package's folder off the path
     sys.path.insert(0, __file__.rsplit("/", 3)[0])
 
 from k8snetlab.workloads.healthcheck import HealthCheck
-from k8snetlab.workloads.listeners import Listener, Server, setns
+from k8snetlab.workloads.listeners import Listener, Server, inode_of, setns
 from k8snetlab.workloads.loop import Handler, Loop, Stream
 from k8snetlab.workloads.netexec import Identity
+from k8snetlab.workloads.speaker import Speakers
 
 TYPE_CHECKING = False  # typing itself costs 4 ms of start-up
 if TYPE_CHECKING:
@@ -128,23 +131,17 @@ class Pods:
                 "listeners": [list(listener) for listener in server.open],
             }
             for (_, pod), server in self.servers.items()
-            if server.open and self._inode(server.netns) == server.inode
+            if server.open and inode_of(self.where + server.netns) == server.inode
         ]
-
-    def _inode(self, netns: str) -> int:
-        try:
-            return os.stat(self.where + netns).st_ino  # noqa: PTH116  (pathlib costs 10 ms of start-up)
-        except FileNotFoundError:
-            return 0
 
 
 class Control(Stream):
     """One connection of the lab's own commands: a JSON line for a request, a JSON line for its answer."""
 
-    __slots__ = ("pods", "scanned")
+    __slots__ = ("pods", "scanned", "speakers")
 
-    def __init__(self, loop: Loop, sock: socket.socket, pods: Pods) -> None:
-        self.pods = pods
+    def __init__(self, loop: Loop, sock: socket.socket, pods: Pods, speakers: Speakers) -> None:
+        self.pods, self.speakers = pods, speakers
         self.scanned = 0  # how much of the buffer is known to hold no newline
         super().__init__(loop, sock)
 
@@ -164,18 +161,20 @@ class Control(Stream):
         try:
             request = json.loads(line)
             if "list" in request:
-                return {"servers": self.pods.list()}
+                return {"servers": self.pods.list(), "announcements": self.speakers.list()}
             self.pods.remove(request.get("remove", []))
-            return {"errors": self.pods.set(request.get("set", []))}
+            self.speakers.withdraw(request.get("withdraw", []))
+            errors = self.pods.set(request.get("set", []))
+            return {"errors": errors + self.speakers.announce(request.get("announce", []))}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             return {"errors": [], "refused": repr(problem)}
 
 
 class ControlAcceptor(Handler):
-    __slots__ = ("loop", "pods")
+    __slots__ = ("loop", "pods", "speakers")
 
-    def __init__(self, loop: Loop, path: str, pods: Pods) -> None:
-        self.loop, self.pods = loop, pods
+    def __init__(self, loop: Loop, path: str, pods: Pods, speakers: Speakers) -> None:
+        self.loop, self.pods, self.speakers = loop, pods, speakers
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.setblocking(False)
         self.sock.bind(path)
@@ -187,7 +186,7 @@ class ControlAcceptor(Handler):
             sock, _ = self.sock.accept()
         except OSError:
             return
-        Control(self.loop, sock, self.pods)
+        Control(self.loop, sock, self.pods, self.speakers)
 
 
 def _listener(protocol: str, port: int) -> Listener:
@@ -236,13 +235,15 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     loop = Loop()
     pods = Pods(loop, options.get("--netns-dir", "/run/netns"), options.get("--prefix", ""))
+    speakers = Speakers(loop, pods.where, pods.home)
     if "--config" in options:
         path = options["--config"]
         with open(0 if path == "-" else path, encoding="utf-8") as file:  # noqa: PTH123
-            for error in pods.set(json.load(file)["set"]):
+            wanted = json.load(file)
+            for error in pods.set(wanted["set"]) + speakers.announce(wanted.get("announce", [])):
                 print(json.dumps(error), file=sys.stderr)
     if "--control" in options:
-        loop.watch(ControlAcceptor(loop, options["--control"], pods))
+        loop.watch(ControlAcceptor(loop, options["--control"], pods, speakers))
     loop.run()
 
 

@@ -25,7 +25,7 @@ def test_without_a_lab_document_the_defaults_of_kubeadm_and_flannel_hold() -> No
         "172.18.0.0/16",
     ]
     assert config.node_port_range == (30000, 32767)
-    assert str(config.load_balancer_pool) == "172.18.255.0/24"
+    assert [str(pool) for pool in config.load_balancer_pools] == ["172.18.255.0/24"]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_without_a_lab_document_the_defaults_of_kubeadm_and_flannel_hold() -> No
     [
         pytest.param("ipFamily: ipv6", "pod_subnets", ["fd00:10:244::/56"], id="v6-pods"),
         pytest.param("ipFamily: ipv6", "node_cidr_mask_sizes", [64], id="v6-mask"),
-        pytest.param("ipFamily: ipv6", "load_balancer_pool", "fd00:172:18:0:ffff:ffff:ffff:0/112", id="v6-pool"),
+        pytest.param("ipFamily: ipv6", "load_balancer_pools", ["fd00:172:18:0:ffff:ffff:ffff:0/112"], id="v6-pool"),
         pytest.param("ipFamily: dual", "families", [4, 6], id="dual"),
         pytest.param(
             "ipFamily: dual, podSubnet: 'fd00:9::/56,10.9.0.0/16'",
@@ -47,7 +47,15 @@ def test_without_a_lab_document_the_defaults_of_kubeadm_and_flannel_hold() -> No
             ["fd00:10:96::/112", "10.96.0.0/12"],
             id="other-subnets-follow-the-order",
         ),
-        pytest.param("nodeSubnet: 192.168.7.0/24", "load_balancer_pool", "192.168.7.192/26", id="pool-follows-nodes"),
+        pytest.param(
+            "nodeSubnet: 192.168.7.0/24", "load_balancer_pools", ["192.168.7.192/26"], id="pool-follows-nodes"
+        ),
+        pytest.param(
+            "ipFamily: dual, loadBalancer: {pool: 172.18.9.0/24}",
+            "load_balancer_pools",
+            ["172.18.9.0/24", "fd00:172:18:0:ffff:ffff:ffff:0/112"],
+            id="pool-of-one-family",
+        ),
         pytest.param("nodePortRange: 31000-31100", "node_port_range", [31000, 31100], id="node-ports"),
     ],
 )

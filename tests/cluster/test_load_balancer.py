@@ -66,6 +66,37 @@ def test_sharing(build: Build, service: Yaml, key: str, port: int, shared: bool)
     assert bool(vips(build(text))["b"]) is shared
 
 
+@pytest.mark.parametrize(
+    ("local", "selector", "shared"),
+    [
+        pytest.param(True, "other", False, id="local-with-other-backends"),
+        pytest.param(True, "a", True, id="local-with-the-same-backends"),
+        pytest.param(False, "other", True, id="cluster-with-other-backends"),
+    ],
+)
+def test_sharing_with_policy_local(build: Build, service: Yaml, local: bool, selector: str, shared: bool) -> None:
+    policy = "externalTrafficPolicy: Local, " if local else ""
+    text = "".join(
+        service(
+            name,
+            f"{TYPE}{policy}loadBalancerIP: 172.18.255.5, selector: {{app: {chosen}}}, ",
+            ports=f"[{{port: {number}}}]",
+            metadata=", annotations: {metallb.io/allow-shared-ip: k}",
+            selector=False,
+        )
+        for name, number, chosen in (("a", 80, "a"), ("b", 81, selector))
+    )
+    assert bool(vips(build(text))["b"]) is shared
+
+
+def test_a_dual_stack_service_gets_an_address_of_each_family(build: Build, service: Yaml) -> None:
+    text = service("one", TYPE) + service("two", TYPE + "ipFamilyPolicy: PreferDualStack, ")
+    assert vips(build(text, ip_family="dual")) == {
+        "one": ["172.18.255.1"],
+        "two": ["172.18.255.2", "fd00:172:18:0:ffff:ffff:ffff:1"],
+    }
+
+
 def test_a_status_in_the_manifest_stands_and_proxy_mode_is_no_vip(build: Build, service: Yaml) -> None:
     status = (
         "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}, {ip: 192.0.2.2, ipMode: Proxy}, {hostname: lb.test}]}}\n"

@@ -38,7 +38,7 @@ CONFIG = LabConfig(
     mtu=0,
     masquerade_all=False,
     node_port_addresses=(),
-    load_balancer_pool=IPv4Network("172.18.255.0/24"),
+    load_balancer_pools=(IPv4Network("172.18.255.0/24"),),
     load_balancer_mode="l2",
 )
 SERVICE = Service(

@@ -39,7 +39,9 @@ EVERYTHING = """
     kind: Service
     metadata: {name: web}
     spec:
-      type: NodePort
+      type: LoadBalancer
+      ipFamilyPolicy: PreferDualStack
+      externalIPs: [192.0.2.7, "2001:db8:99::7"]
       selector: {app: web}
       ports:
       - {name: http, port: 80, targetPort: 8080, nodePort: 30080}
@@ -103,6 +105,10 @@ def test_the_promise_of_each_type(build: Build) -> None:
         ("pod-to-nodeport", "UDP", "node"),
         ("external-to-nodeport", "HTTP", "node"),
         ("external-to-nodeport", "UDP", "node"),
+        ("external-to-loadbalancer", "HTTP", "node"),
+        ("external-to-loadbalancer", "UDP", "node"),
+        ("external-to-externalip", "HTTP", "node"),
+        ("external-to-externalip", "UDP", "node"),
         ("pod-to-external", "HTTP", "node"),
         ("custom", "ICMP", None),
     }
@@ -214,8 +220,8 @@ def test_node_ports_of_some_addresses_only(build: Build) -> None:
 
 def test_without_a_proxy_there_are_no_services(build: Build) -> None:
     types = {check.type for check in derive(build(EVERYTHING, proxy_mode="none"))}
-    of_services = {each for each in TYPES if "clusterip" in each or "nodeport" in each} | {"pod-to-itself-via-service"}
-    assert types == set(TYPES) - of_services - {"policy-allowed", "policy-denied"}
+    of_services = ("clusterip", "nodeport", "loadbalancer", "externalip", "via-service", "policy")
+    assert types == {each for each in TYPES if not any(word in each for word in of_services)}
 
 
 MANUAL = """

@@ -14,8 +14,10 @@ from k8snetlab.plan.build import MESHED_NODES, build
 from k8snetlab.plan.network.bridge import MESHED_PODS
 from k8snetlab.plan.state import (
     Address,
+    Announcement,
     Bridge,
     FdbEntry,
+    File,
     HealthCheck,
     IptablesChain,
     KernelObject,
@@ -76,6 +78,7 @@ IDENTITY: dict[type, tuple[str, ...]] = {
     Veth: LINK,
     Vxlan: LINK,
     Address: ("netns", "link", "interface"),
+    Announcement: ("address",),
     Route: ("netns", "destination"),
     Neighbour: ("netns", "link", "address"),
     FdbEntry: ("netns", "link", "mac"),
@@ -96,7 +99,7 @@ def identity(obj: KernelObject) -> tuple[object, ...]:
 
 def needs(obj: KernelObject) -> Iterator[tuple[str, str]]:
     match obj:
-        case Netns():
+        case Netns() | File():
             return
         case Veth():
             yield (obj.netns, "")
@@ -201,7 +204,8 @@ def test_mtu(resolved: Resolved, spec: str, pod_mtu: int, node_mtu: int) -> None
 def test_the_router_knows_no_way_to_pods_or_services(resolved: Resolved) -> None:
     cluster = resolved(PODS.format(replicas=4), nodes=2)
     plan = build(cluster)
-    assert [obj for obj in plan.objects if isinstance(obj, Route) and obj.netns == "router"] == []
+    routes = [obj for obj in plan.objects if isinstance(obj, Route) and obj.netns == "router"]
+    assert [route.kind for route in routes] == ["blackhole"]
     connected = [obj.interface.network for obj in plan.objects if isinstance(obj, Address) and obj.netns == "router"]
     pods = [pod.ips[0] for pod in cluster.pods]
     assert not any(ip in network for ip in (*pods, ip_address("10.96.0.10")) for network in connected)

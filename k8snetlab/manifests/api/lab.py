@@ -25,7 +25,9 @@ class LabNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBalancerSpec:
-    pool: str = "172.18.255.0/24"
+    """`pool` may hold several ranges, of both families, with commas between; empty: the end of the node network."""
+
+    pool: str = ""
     mode: Literal["l2", "bgp"] = "l2"
 
 

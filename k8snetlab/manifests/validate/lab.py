@@ -52,7 +52,7 @@ def check_lab(lab: Lab) -> Wrongs:
         yield invalid((*_SPEC, "ipvsScheduler"), spec.ipvs_scheduler, "must be an IPVS scheduler, such as rr or lc")
     for index, text in enumerate(spec.node_port_addresses):
         yield from check((*_SPEC, "nodePortAddresses", index), text, cidr(text))
-    for text in spec.load_balancer.pool.split(","):
+    for text in spec.load_balancer.pool.split(",") if spec.load_balancer.pool else ():
         yield from check((*_SPEC, "loadBalancer", "pool"), text, cidr(text.strip()))
 
 
