@@ -30,6 +30,8 @@ COMMANDS = {
     "scale": ("change", "Set the number of pods of a workload."),
     "label": ("change", "Set or remove labels of an object."),
     "set-ready": ("change", "Say that a pod is ready, or not."),
+    "node": ("node", "Cut a node off from the others, and bring it back."),
+    "compare": ("compare", "Show which flows end differently under kube-proxy's modes, and why."),
     "plan": ("plan", "Print the kernel objects the files need; needs no root."),
     "list": ("labs", "List the labs that run."),
     "down": ("down", "Remove labs without a trace."),

@@ -153,6 +153,11 @@ def run_probe(running: Running, flow: Flow, count: int, timeout: float) -> list[
     return _send(running, [flow] * count, timeout, parallel=1)
 
 
+def send_flows(running: Running, flows: Sequence[Flow], timeout: float) -> list[Result]:
+    """Send each flow once, several at a time."""
+    return _send(running, flows, timeout, parallel=2 * PARALLEL)
+
+
 def run_checks(running: Running, checks: Sequence[Check], timeout: float) -> list[Verdict]:
     """Send the checks' flows and judge what came of them; again where it takes several tries to be sure."""
     from k8snetlab.flows.verdict import judge, settle
