@@ -8,10 +8,11 @@ PYTEST_ARGS ?=
 VM_ARGS ?=
 VM_KERNEL ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/k8snetlab/uml
 BENCH_ARGS ?=
+SERVICES_ARGS ?=
 
 export VENV
 
-.PHONY: help setup demo test vm-test check format bench clean
+.PHONY: help setup demo test vm-test check format bench bench-services clean
 .NOTPARALLEL:
 
 help:  ## show this list
@@ -28,7 +29,7 @@ test: setup  ## run every test, with the lab's in namespaces of their own
 
 vm-test: setup  ## run the tests of IPVS and SCTP under a kernel that has them (built once, 8 minutes)
 	@tools/vm/build $(VM_KERNEL)
-	@$(SUDO) tools/vm/run.py --kernel $(VM_KERNEL) -- $(BIN)/python -m pytest -p no:cacheprovider -m vm tests/vm $(VM_ARGS)
+	@$(SUDO) tools/vm/test $(VM_KERNEL) $(BIN)/python $(VM_ARGS)
 
 check: setup  ## formatting, lint, types, layers
 	@$(BIN)/ruff format --check .
@@ -40,8 +41,12 @@ format: setup  ## let ruff write the formatting
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup  ## measure against a C program, ip -batch and mininet
+bench: setup  ## measure against a C program, ip -batch and mininet; then the rules of 5,000 Services
 	@$(SUDO) $(BIN)/python bench/bench.py --k8snetlab $(BIN)/k8snetlab $(BENCH_ARGS)
+	@$(MAKE) --no-print-directory bench-services
+
+bench-services: setup  ## only the Services, against iptables-nft-restore, nft and ipvsadm
+	@$(SUDO) $(BIN)/python bench/services.py --k8snetlab $(BIN)/k8snetlab $(SERVICES_ARGS)
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
