@@ -18,6 +18,7 @@ from k8snetlab.oracle.divergences import (
     LOCAL_SHORT_CIRCUIT,
     LOCAL_WITHOUT_ENDPOINTS,
     LOCALHOST_NODE_PORT,
+    NO_ENDPOINTS_FROM_NODE,
     NODE_SOURCE,
     PING_TO_CLUSTER_IP,
     UNALLOCATED_CLUSTER_IP,
@@ -171,7 +172,9 @@ def _insiders(scene: Scene, port: ServicePort) -> Iterator[tuple[str, Place, str
 
 
 def _known(service: Service, port: ServicePort, entry: str, *, of_node: bool = False) -> tuple[Divergence, ...]:
-    """What may part the modes when a client enters by the node `entry` under externalTrafficPolicy Local."""
+    """What may part the modes when a client enters by the node `entry`."""
+    if of_node and not any(endpoint.ready or endpoint.serving for endpoint in port.endpoints):
+        return (NO_ENDPOINTS_FROM_NODE,)
     if not service.external_local:
         return ()
     if any(endpoint.node == entry and endpoint.ready for endpoint in port.endpoints):

@@ -149,6 +149,15 @@ def test_explanations(
     assert explain(question(build(LOCAL), client, destination), answers(**seen)) == expected
 
 
+def test_a_node_that_asks_for_nobody_is_a_difference_of_its_own(build: Build) -> None:
+    nobody = build(MANIFESTS.replace("labels: {app: web}", "labels: {app: other}"))
+    seen = answers(iptables=("timeout", ""), nftables=("refused", ""))
+    for destination in ("LB IP", "externalIP"):
+        asked_by_node = question(nobody, "node without endpoint", destination)
+        assert explain(asked_by_node, seen) == (True, divergences.NO_ENDPOINTS_FROM_NODE)
+        assert explain(question(nobody, "pod elsewhere", destination), seen) == (True, None)
+
+
 def test_every_divergence_is_complete_and_has_a_name_of_its_own() -> None:
     assert len({each.name for each in DIVERGENCES}) == len(DIVERGENCES)
     assert all(each.modes and each.summary and each.reason and each.source for each in DIVERGENCES)
