@@ -27,7 +27,6 @@ from k8snetlab.kernel import (
     netns,
     nftables,
     processes,
-    sysctl,
 )
 from k8snetlab.kernel.changes import Changes, Entry, Link, NftObject, changes
 from k8snetlab.kernel.session import Session
@@ -128,7 +127,7 @@ def _create(session: Session, todo: Changes) -> None:
     for name in todo.created:
         session.create(name)  # the thread is inside from here on
         for item in todo.early.get(name, ()):
-            sysctl.write(name, item.key, item.value)
+            session.sysctls.write(name, item.key, item.value)
     for name in todo.early.keys() - set(todo.created):
         _write_sysctls(session, name, todo.early[name])
 
@@ -272,7 +271,7 @@ def _entry(session: Session, entry: Entry, *, delete: bool = False) -> bytes:
 def _write_sysctls(session: Session, name: str, values: Iterable[Sysctl]) -> None:
     with netns.inside(session.fd(name)):
         for item in values:
-            sysctl.write(name, item.key, item.value)
+            session.sysctls.write(name, item.key, item.value)
 
 
 def _fill_sets(todo: Changes, planned: Sequence[KernelObject]) -> None:

@@ -26,9 +26,9 @@ from k8snetlab.kernel import (
     netns,
     nftables,
     processes,
-    sysctl,
     veths,
 )
+from k8snetlab.kernel.sysctl import Sysctls
 from k8snetlab.plan.state import (
     Dummy,
     Family,
@@ -83,6 +83,7 @@ class _Observation:
     def __init__(self, planned: tuple[KernelObject, ...], stack: ExitStack) -> None:
         self._planned = planned
         self._stack = stack
+        self._sysctls = stack.enter_context(Sysctls())
         self._fds: dict[str, int] = {}
         self._sockets: dict[str, netlink.Socket] = {}
         self._ends: list[veths.End] = []
@@ -108,7 +109,7 @@ class _Observation:
             netns.enter(fd)
             self._sockets[name] = self._stack.enter_context(netlink.Socket(name))
             for key in self._keys.get(name, ()):
-                value = sysctl.read(key)
+                value = self._sysctls.read(key)
                 if value is not None:
                     yield Sysctl(name, key, value)
             # Where rules are planned, those of the other family may be left from before the lab changed families.

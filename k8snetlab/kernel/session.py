@@ -11,6 +11,7 @@ from typing import Self
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel import links, netlink, netns
 from k8snetlab.kernel.changes import Link
+from k8snetlab.kernel.sysctl import Sysctls
 from k8snetlab.plan.state import KernelObject, Veth
 
 Requests = Sequence[tuple[KernelObject, bytes]]
@@ -25,9 +26,11 @@ class Session:
         self._indexes: dict[tuple[str, str], int] = {}
         self._listed: set[str] = set()
         self._stack = ExitStack()
+        self.sysctls = Sysctls()
 
     def __enter__(self) -> Self:
         self._stack.enter_context(netns.returning())
+        self._stack.enter_context(self.sysctls)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:

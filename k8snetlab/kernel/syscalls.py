@@ -26,6 +26,15 @@ MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MS_SLAVE = 0x80000
 MNT_DETACH = 0x2
+_FSOPEN_CLOEXEC = 0x1
+_FSMOUNT_CLOEXEC = 0x1
+_FSCONFIG_CMD_CREATE = 6
+
+# asm-generic/unistd.h: system calls since 5.2 have one number on every architecture but alpha. glibc has them since
+# 2.36 only, and Ubuntu 22.04 is older.
+_SYS_FSOPEN = 430
+_SYS_FSCONFIG = 431
+_SYS_FSMOUNT = 432
 
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
@@ -60,6 +69,19 @@ def mount(source: str, target: str, fstype: str = "", flags: int = 0, data: str 
 def umount(target: str, flags: int = 0) -> None:
     """umount2(2)."""
     _check(_libc.umount2(os.fsencode(target), flags), f"umount {target}")
+
+
+def detached_mount(fstype: str) -> int:
+    """A new file system that is mounted nowhere: an fd of its root, which the caller closes, and it is gone."""
+    context = _libc.syscall(_SYS_FSOPEN, fstype.encode(), _FSOPEN_CLOEXEC)
+    _check(min(context, 0), f"fsopen {fstype}")
+    try:
+        _check(_libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0), f"fsconfig {fstype}")
+        root: int = _libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, 0)
+        _check(min(root, 0), f"fsmount {fstype}")
+        return root
+    finally:
+        os.close(context)
 
 
 def sethostname(name: str) -> None:

@@ -154,15 +154,21 @@ def _bring(running: Holder, record: Record, progress: Progress, *, new: bool) ->
     def save() -> None:
         store.save(running.state, replace(record, clean=False))
 
+    def save_and_publish() -> None:
+        save()
+        _publish(running, record.plan)
+
     # Unclean from before the first touch: whoever comes after a crash looks at the kernel, not at this plan. A new lab
-    # says so by having no record yet, so there both can be done at once.
+    # says so by having no record yet, so there both can be done at once. So can the names on the host, which dangle
+    # until their namespaces are made: where /run is no tmpfs a thousand take 0.2 to 0.6 s (ext4's recently_deleted).
     if new:
-        run_in(running, converge.build, record.plan, _identities(record), progress=progress, meanwhile=save)
+        identities = _identities(record)
+        run_in(running, converge.build, record.plan, identities, progress=progress, meanwhile=save_and_publish)
         drift = Drift(missing=record.plan.objects)
     else:
         save()
         drift = run_in(running, converge.mend, record.plan, _identities(record), progress=progress)
-    _publish(running, record.plan)
+        _publish(running, record.plan)
     store.mark(running.state, clean=True)
     return drift
 

@@ -71,7 +71,7 @@ def test_sysctls_before_links_and_after(key: str, late: bool) -> None:
 
 
 def test_the_file_of_a_key_whose_link_has_a_dot() -> None:
-    assert path("net.ipv4.conf.eth0/100.rp_filter") == "/proc/sys/net/ipv4/conf/eth0.100/rp_filter"
+    assert path("net.ipv4.conf.eth0/100.rp_filter") == "sys/net/ipv4/conf/eth0.100/rp_filter"
     assert of_link("net.ipv4.conf.eth0/100.rp_filter") == "eth0.100"
 
 
