@@ -6,6 +6,7 @@ something or the lab could not be built, 4 nothing was tested, 130 interrupted.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
@@ -76,6 +77,9 @@ def k8snetlab() -> None:
 
 def main() -> None:
     """Entry point: run the command line, show what went wrong, exit with the code of the contract."""
+    # Nearly all that a command makes lives until it ends, and the collector walks it again and again: of the user time
+    # of an `up` of 1,000 pods 5 %, with Python's own 700.
+    gc.set_threshold(100_000)
     try:
         code = k8snetlab.main(standalone_mode=False)
     except click.exceptions.Abort:

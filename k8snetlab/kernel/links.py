@@ -37,6 +37,7 @@ IFLA_LINKINFO: Final = 18
 IFLA_AF_SPEC: Final = 26
 IFLA_GROUP: Final = 27
 IFLA_NET_NS_FD: Final = 28
+IFLA_EXT_MASK: Final = 29
 IFLA_NUM_TX_QUEUES: Final = 31
 IFLA_NUM_RX_QUEUES: Final = 32
 IFLA_LINK_NETNSID: Final = 37
@@ -58,6 +59,9 @@ AF_BRIDGE: Final = 7
 LOOPBACK: Final = 1
 
 INFO: Final = Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, which flags to change
+# The header that asks for every link, without its counters: filling them in and reading past them is 4 % of a look
+# at 1,000 pods (RTEXT_FILTER_SKIP_STATS, linux/rtnetlink.h).
+EVERY_LINK: Final = INFO.pack(0, 0, 0, 0, 0) + u32(IFLA_EXT_MASK, 8)
 _ONE_QUEUE: Final = u32(IFLA_NUM_TX_QUEUES, 1) + u32(IFLA_NUM_RX_QUEUES, 1)
 _NO_LINK_LOCAL: Final = nested(IFLA_AF_SPEC, nested(AF_INET6, u8(IFLA_INET6_ADDR_GEN_MODE, 1)))  # mode "none"
 _KIND_VETH: Final = text(IFLA_INFO_KIND, "veth")

@@ -53,7 +53,6 @@ _NFPROTO: Final[dict[Family, int]] = {4: 2, 6: 10}
 
 Ruled = tuple[str, Family, IptablesBackend]
 Reader = Callable[[str, bytes, dict[int, str]], KernelObject | None]
-_ANY_LINK: Final = links.INFO.pack(0, 0, 0, 0, 0)
 _ENTRIES: Final[tuple[tuple[int, bytes, Reader], ...]] = (
     (addresses.RTM_GETADDR, addresses.ADDRESS.pack(0, 0, 0, 0, 0), addresses.read_address),
     (addresses.RTM_GETROUTE, addresses.ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), addresses.read_route),
@@ -142,7 +141,7 @@ class _Observation:
         dump = self._sockets[name].dump
         found = [
             (links.INFO.unpack_from(body), netlink.attributes(body, links.INFO.size))
-            for body in dump(links.RTM_GETLINK, _ANY_LINK)
+            for body in dump(links.RTM_GETLINK, links.EVERY_LINK)
         ]
         link_names = {info[2]: netlink.string(link, links.IFLA_IFNAME) for info, link in found}
         for (_, _, index, flags, _), link in found:

@@ -69,7 +69,7 @@ class Session:
         index = self._indexes.get((name, link))
         if index is None and name not in self._listed:
             self._listed.add(name)
-            for body in self._socket(name).dump(links.RTM_GETLINK, links.INFO.pack(0, 0, 0, 0, 0)):
+            for body in self._socket(name).dump(links.RTM_GETLINK, links.EVERY_LINK):
                 found = netlink.string(netlink.attributes(body, links.INFO.size), links.IFLA_IFNAME)
                 self._indexes.setdefault((name, found), links.INFO.unpack_from(body)[2])
             index = self._indexes.get((name, link))
