@@ -1,9 +1,11 @@
 """`make bench`: how far k8snetlab is from what the machine allows, and from what people use today.
 
 Everything that is compared is run in turn, in one run, on one machine: ratios are what counts. Each contender builds
-the same pods: a namespace, a veth pair to its node's bridge, an address, a default route. The others run in mount (and,
-for mininet, network and PID) namespaces of their own, so this host sees nothing of them and they vanish with their
-process. Needs root, cc and the iproute2 tools; standard library only.
+the same pods: a namespace, a veth pair to its node's bridge, an address, a default route. All of it runs in a mount
+namespace with a tmpfs on /run, as systemd's hosts have one (containers often do not: there the namespaces' names on the
+host cost up to 0.6 ms each); the others once more in mount (and, for mininet, network and PID) namespaces of their own.
+So this host sees nothing of them and they vanish with their process. On a host that does other things too, CPU seconds
+are the surer figure. Needs root, cc and the iproute2 tools; standard library only.
 """
 
 from __future__ import annotations
@@ -12,21 +14,21 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from builds import NODES, Size, write_batches, write_pods, write_services
+from costs import Cost, Memory, cost_of, cost_row, cpu_seconds, ratios, resident
 from measure import PRIVATE, quiet_kernel, row, run, stopwatch
 
 HERE = Path(__file__).parent
 LAB = f"bench-{os.getpid()}"
+INSIDE = "K8SNETLAB_BENCH_INSIDE"  # set in the environment once /run is ours
 DEBIAN_PYTHON = "/usr/bin/python3"
 PROJECT_GOALS = {"--help": 0.12, "up": 0.5, "second up": 0.3, "check": 3.0, "down": 0.15}
 
@@ -49,23 +51,15 @@ os._exit(0)
 """
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Of all resident processes of a lab, in MB: what they map, and their fair share of what is shared."""
-
-    processes: int
-    rss: float
-    pss: float
-
-    def __str__(self) -> str:
-        return f"{self.processes} processes, RSS {self.rss:.1f} MB, PSS {self.pss:.1f} MB"
-
-
 def main() -> int:
     options = read_options()
     if os.geteuid() != 0:
         print("bench: labs need root: use `make bench`, or sudo", file=sys.stderr)
         return 3
+    if INSIDE not in os.environ:
+        os.environ[INSIDE] = "yes"
+        os.environ.pop("K8SNETLAB_RUN_DIR", None)
+        os.execvp(PRIVATE[0], [*PRIVATE, sys.executable, *sys.argv])
     with tempfile.TemporaryDirectory(prefix="k8snetlab-bench-") as name:
         directory = Path(name)
         floor = compile_floor(directory)
@@ -101,17 +95,16 @@ def compare(options: argparse.Namespace, floor: Path, directory: Path) -> None:
     floors, labs, memories = [], [], []
     for _ in range(options.runs):
         floors.append(time_floor(floor, size))
-        seconds, memory = time_lab(options.k8snetlab, manifest, size)
-        labs.append(seconds)
+        cost, memory = time_lab(options.k8snetlab, manifest, size)
+        labs.append(cost)
         memories.append(memory)
-    base, ours = statistics.median(floors), statistics.median(labs)
     print(f"{size.pods} pods on {size.nodes} nodes")
-    row("C, raw netlink, nothing else (the floor)", floors)
-    row("k8snetlab up, whole command", labs, f"{ours / base:.2f} x the floor (goal: at most 2)")
+    cost_row("C, raw netlink, nothing else (the floor)", floors)
+    cost_row("k8snetlab up, whole command", labs, f"{ratios(labs, floors)} the floor (goal: at most 2)")
     batches = [time_batch(directory, size) for _ in range(options.runs)]
-    row("ip -batch, one a namespace", batches, f"{statistics.median(batches) / ours:.1f} x k8snetlab")
+    cost_row("ip -batch, one a namespace", batches, f"{ratios(batches, labs)} k8snetlab")
     if not options.no_mininet:
-        measure_mininet(size, ours)
+        measure_mininet(size, labs)
     print(f"\nresident with {size.pods} pods: {max(memories, key=lambda memory: memory.rss)} (goal: under 60 MB)")
 
 
@@ -119,49 +112,67 @@ def grow(options: argparse.Namespace, directory: Path) -> None:
     """Twice the pods must not take much more than twice the time."""
     small, large = Size(options.pods), Size(2 * options.pods)
     manifests = {size: write_pods(directory, size) for size in (small, large)}
-    seconds: dict[Size, list[float]] = {small: [], large: []}
+    costs: dict[Size, list[Cost]] = {small: [], large: []}
     for _ in range(options.runs):
         for size in (small, large):
-            seconds[size].append(time_lab(options.k8snetlab, manifests[size], size)[0])
-    ratio = statistics.median(seconds[large]) / statistics.median(seconds[small])
+            costs[size].append(time_lab(options.k8snetlab, manifests[size], size)[0])
     print("\ngrowth")
-    row(f"{small.pods} pods", seconds[small])
-    row(f"{large.pods} pods", seconds[large], f"{ratio:.2f} x (goal: at most 2.3)")
+    cost_row(f"{small.pods} pods", costs[small])
+    cost_row(f"{large.pods} pods", costs[large], f"{ratios(costs[large], costs[small])} (goal: at most 2.3)")
 
 
-def time_floor(floor: Path, size: Size) -> float:
-    """Seconds by the program's own clock, without the start of its shell."""
-    with quiet_kernel():
-        return float(run([*PRIVATE, str(floor), str(size.nodes), str(size.pods_per_node)]))
+def compile_floor(directory: Path) -> Path:
+    program = directory / "floor"
+    run(["cc", "-O2", "-Wall", "-o", str(program), str(HERE / "floor.c")])
+    return program
 
 
-def time_lab(command: str, manifest: Path, size: Size) -> tuple[float, Memory]:
-    """Seconds of the whole `up`, interpreter included, and what stays resident; the lab is gone afterwards."""
+def time_floor(floor: Path, size: Size) -> Cost:
+    """The clock is the program's own, without the start of its shell."""
+    with quiet_kernel(), cpu_seconds() as cpu:
+        wall = float(run([*PRIVATE, str(floor), str(size.nodes), str(size.pods_per_node)]))
+    return Cost(wall, cpu[0])
+
+
+def time_lab(command: str, manifest: Path, size: Size) -> tuple[Cost, Memory]:
+    """The whole `up`, interpreter and pod server included, and what stays resident; the lab is gone afterwards."""
     with quiet_kernel():
         try:
-            seconds = stopwatch([command, "up", "--lab", LAB, "-f", str(manifest), "--nodes", str(size.nodes)])
-            return seconds, resident_memory(command)
+            cost = cost_of([command, "up", "--lab", LAB, "-f", str(manifest), "--nodes", str(size.nodes)])
+            memory, cpu = resident(command, LAB)
+            return Cost(cost.wall, cost.cpu + cpu), memory
         finally:
             run([command, "down", LAB])
 
 
-def time_batch(directory: Path, size: Size) -> float:
+def time_batch(directory: Path, size: Size) -> Cost:
     """One `ip` for all namespaces, then one a node and one a pod, each reading all it has to do from a file."""
     script = write_batches(directory / f"batch-{size.pods}", size)
     with quiet_kernel():
-        return stopwatch([*PRIVATE, "sh", "-eu", str(script)])
+        return cost_of([*PRIVATE, "sh", "-eu", str(script)])
 
 
-def measure_mininet(size: Size, ours: float) -> None:
+def measure_mininet(size: Size, labs: Sequence[Cost]) -> None:
     found = subprocess.run([DEBIAN_PYTHON, "-c", "import mininet.net"], capture_output=True, check=False)
     if found.returncode or not shutil.which("brctl") or not shutil.which("mnexec"):
-        print("mininet: not measured, it is not installed (apt-get install mininet bridge-utils)")
+        print(
+            "  mininet: not measured, it is not installed"
+            " (apt-get install --no-install-recommends mininet bridge-utils)"
+        )
         return
     isolated = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
     arguments = (DEBIAN_PYTHON, "-c", MININET, str(size.nodes), str(size.pods_per_node))
     with quiet_kernel():
-        seconds = [stopwatch([*isolated, *arguments])]
-    row("mininet, LinuxBridge, build only", seconds, f"{seconds[0] / ours:.0f} x k8snetlab")
+        costs = [cost_of([*isolated, *arguments])]
+    cost_row("mininet, LinuxBridge, build only", costs, f"{ratios(costs, labs)} k8snetlab")
+
+
+@contextmanager
+def lab_removed(command: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        run([command, "down", LAB])
 
 
 # --- the small lab ---------------------------------------------------------------------------------------------------
@@ -192,58 +203,6 @@ def small_labs(options: argparse.Namespace, directory: Path) -> None:
     for name, goal in PROJECT_GOALS.items():
         label = f"check, twelve Services, {checks} probes" if name == "check" else name
         row(label, times[name], f"(goal: under {goal})")
-
-
-# --- measuring -------------------------------------------------------------------------------------------------------
-
-
-def compile_floor(directory: Path) -> Path:
-    program = directory / "floor"
-    run(["cc", "-O2", "-Wall", "-o", str(program), str(HERE / "floor.c")])
-    return program
-
-
-@contextmanager
-def lab_removed(command: str) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        run([command, "down", LAB])
-
-
-def resident_memory(command: str) -> Memory:
-    """Of the lab's first process, all in its PID namespace, and its parent outside (which cleans up after it)."""
-    labs = json.loads(run([command, "list", "-o", "json"]))
-    holder = next(int(lab["pid"]) for lab in labs if lab["name"] == LAB)
-    namespace = pid_namespace(holder)
-    members = {pid for pid in processes() if pid_namespace(pid) == namespace} | {parent(holder)}
-    sizes = [sizes_of(pid) for pid in members if pid > 1]
-    return Memory(len(sizes), sum(rss for rss, _ in sizes) / 1024, sum(pss for _, pss in sizes) / 1024)
-
-
-def processes() -> Iterator[int]:
-    return (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
-
-
-def pid_namespace(pid: int) -> str:
-    try:
-        return str(Path(f"/proc/{pid}/ns/pid").readlink())
-    except OSError:  # it ended just now
-        return ""
-
-
-def parent(pid: int) -> int:
-    return int(field(Path(f"/proc/{pid}/status"), "PPid:"))
-
-
-def sizes_of(pid: int) -> tuple[int, int]:
-    """RSS and PSS in kB."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup")
-    return int(field(rollup, "Rss:")), int(field(rollup, "Pss:"))
-
-
-def field(path: Path, name: str) -> str:
-    return next(line.split()[1] for line in path.read_text().splitlines() if line.startswith(name))
 
 
 if __name__ == "__main__":

@@ -151,8 +151,13 @@ def _fork_holder(rootless: bool, pipes: _Pipes, told: int) -> None:
     os.write(told, str(pid).encode())
 
 
-def _become_holder(rootless: bool, pipes: _Pipes) -> None:
+def _become_holder(rootless: bool, pipes: _Pipes) -> NoReturn:
     lifeline, report, word = _keep([pipes.lifeline.write, pipes.report.write, pipes.word.read])
+    # Of the descriptors only these are left, so what is refused from here on is said by the new number.
+    _run_child(lambda: _hold(rootless, lifeline, report, word), report)
+
+
+def _hold(rootless: bool, lifeline: int, report: int, word: int) -> None:
     _mount_all(rootless)
     os.write(report, b"ready\n")
     if not os.read(word, 3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from k8snetlab.errors import HostError
+from k8snetlab.kernel import syscalls
 from k8snetlab.lab import holder, life, publish
 from k8snetlab.lab.enter import run_in
 from k8snetlab.lab.holder import Holder
@@ -166,6 +168,20 @@ def test_a_starter_can_be_captured(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True)
     assert done.stdout == "made\n"
     assert life.find(name) is not None
+
+
+@pytest.mark.parametrize("call", ["unshare", "mount"])
+def test_what_the_kernel_refuses_is_said(call: str, name: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the starting processes meets it: by then each has other descriptors."""
+
+    def refuse(*_arguments: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), call)
+
+    monkeypatch.setattr(syscalls, call, refuse)
+    with pytest.raises(HostError, match=f"Operation not permitted: '{call}'") as raised, locked(name):
+        start(name)
+    assert "run as root" in raised.value.hint
+    assert list(run_dir.rglob("*")) == []
 
 
 def test_published_namespaces_serve_ip_netns(running: Holder) -> None:
