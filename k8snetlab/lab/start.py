@@ -72,6 +72,15 @@ def start(lab: str, *, rootless: bool = False) -> Holder:
         _run_child(lambda: _become_janitor(lab, rootless, pipes), pipes.report.write)
     for fd in (pipes.report.write, pipes.word.read, *pipes.lifeline):
         os.close(fd)
+    try:
+        return _make_known(lab, rootless, janitor, pipes)
+    except HostError:
+        os.waitpid(janitor, 0)  # it has the holder's end to see, and what is left to clean up
+        raise
+
+
+def _make_known(lab: str, rootless: bool, janitor: int, pipes: _Pipes) -> Holder:
+    """Write down a holder that is ready, and let it go on."""
     # Whatever is raised below closes `word` unsaid: the holder then ends, and the janitor after it.
     with open(pipes.word.write, "wb", buffering=0) as word, open(pipes.report.read) as report:  # noqa: PTH123
         pid = _await_ready(report)
