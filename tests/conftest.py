@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 import pytest
@@ -73,6 +73,22 @@ def _host_is_left_as_it_was(request: pytest.FixtureRequest) -> Generator[None]:
     before = host_state()
     yield
     assert changes(before, host_state()) == []
+
+
+@pytest.fixture
+def host_changes() -> Callable[[], list[str]]:
+    """What has changed in the host's own network namespace since the fixture was made or last called.
+
+    Other labs may come and go meanwhile, so the names of labs and of their namespaces are left out.
+    """
+    seen = [host_state()]
+
+    def since() -> list[str]:
+        seen.append(host_state())
+        found = changes(seen[-2], seen[-1])
+        return [change for change in found if not change.startswith((f"{NAMED_NAMESPACES}:", f"{LABS}:"))]
+
+    return since
 
 
 def host_state() -> Mapping[str, str]:

@@ -92,7 +92,7 @@ def bring_up(name: str, manifests: Manifests, overrides: Overrides) -> tuple[Clu
             cluster=cluster,
             plan=_fitted(build(cluster)),
             overrides=asdict(overrides),
-            readiness=readiness,
+            readiness=_of_pods(cluster, readiness),
         )
         with progress() as show:
             drift = life.up(lab, record, progress=show)
@@ -114,10 +114,22 @@ def change(name: str, edit: Callable[[Manifests], Manifests], readiness: Mapping
         overrides = Overrides(**previous.overrides)  # type: ignore[arg-type]
         cluster = resolve(manifests, overrides, previous.cluster, ready, previous.manifests)
         plan = rebuild(previous.cluster, previous.plan, cluster) or build(cluster)
-        record = replace(previous, manifests=manifests, cluster=cluster, plan=_fitted(plan), readiness=ready)
+        record = replace(
+            previous,
+            manifests=manifests,
+            cluster=cluster,
+            plan=_fitted(plan),
+            readiness=_of_pods(cluster, ready),
+        )
         with progress() as show:
             drift = life.change(lab, record, progress=show)
     return cluster, drift
+
+
+def _of_pods(cluster: Cluster, readiness: Mapping[str, bool]) -> dict[str, bool]:
+    """What was said of pods that are there: one made anew under the name of one that went is another pod."""
+    there = {pod.key for pod in cluster.pods}
+    return {key: ready for key, ready in readiness.items() if key in there}
 
 
 def _fitted(plan: Plan) -> Plan:

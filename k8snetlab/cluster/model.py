@@ -76,7 +76,7 @@ class Pod:
     `ready` is readiness as the endpoints controller sees it; `phase` Failed or Succeeded takes the pod out of every
     endpoint list. `owner` is `Kind/name` of the workload that made it, empty for a bare pod. `slot` is the number of
     the pod on its node: the offset of its address in the node's pod range (host-local counts from 2); 0 with
-    hostNetwork.
+    hostNetwork. `ordinal` is its number among its owner's pods.
     """
 
     namespace: str
@@ -88,6 +88,7 @@ class Pod:
     annotations: Labels = field(default_factory=dict)
     spec: PodSpec
     owner: str = ""
+    ordinal: int = 0
     phase: str = "Running"
     ready: bool = True
     terminating: bool = False

@@ -60,7 +60,7 @@ def resolve(
     namespaces = _namespaces(documents)
     pods_before = {pod.key: pod for pod in previous.pods} if previous else {}
     services_before = {service.key: service for service in previous.services} if previous else {}
-    seeds, workloads = expand(documents, nodes, problems)
+    seeds, workloads = expand(documents, nodes, pods_before.values(), problems)
     placed = schedule(seeds, nodes, namespaces, pods_before, problems)
     slots = assign_slots(placed, pods_before, problems)
     same = _same_documents(config, previous, previous_manifests)
@@ -228,6 +228,7 @@ def _pod(seed: PodSeed, node: Node, slot: int, readiness: Mapping[str, bool]) ->
         annotations=seed.annotations,
         spec=seed.spec,
         owner=seed.owner,
+        ordinal=seed.order[-1],
         phase=seed.phase,
         ready=ready,
         terminating=seed.terminating,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
-from k8snetlab.cluster.model import Node, Workload
+from k8snetlab.cluster.model import Node, Pod, Workload
 from k8snetlab.cluster.node_fit import daemon_fits
 from k8snetlab.cluster.podnames import MAX_BASE_LENGTH, generated, template_hash
 from k8snetlab.cluster.problems import problem
+from k8snetlab.cluster.scale_down import survivors
 from k8snetlab.errors import Problem, Source
 from k8snetlab.manifests.api import apps, core
 from k8snetlab.manifests.api.meta import Labels, LabelSelector, ObjectMeta
@@ -45,13 +48,15 @@ _WORKLOADS = (apps.Deployment, apps.ReplicaSet, apps.StatefulSet, apps.DaemonSet
 
 @dataclass(slots=True)
 class _Expansion:
-    """What has been made so far; `names` are the pod names in use, by namespace, so that no suffix collides."""
+    """What has been made so far. `names` are the pod names in use, by namespace, so that no suffix collides; `before`
+    are the pods of the cluster that was, by namespace and owner."""
 
     nodes: Sequence[Node]
     problems: list[Problem]
     seeds: list[PodSeed] = field(default_factory=list)
     workloads: list[Workload] = field(default_factory=list)
     names: dict[str, set[str]] = field(default_factory=dict)
+    before: defaultdict[tuple[str, str], list[Pod]] = field(default_factory=lambda: defaultdict(list))
 
     def taken(self, namespace: str) -> set[str]:
         return self.names.setdefault(namespace, set())
@@ -61,13 +66,16 @@ class _Expansion:
 
 
 def expand(
-    documents: Iterable[Document], nodes: Sequence[Node], problems: list[Problem]
+    documents: Iterable[Document], nodes: Sequence[Node], previous: Iterable[Pod], problems: list[Problem]
 ) -> tuple[list[PodSeed], tuple[Workload, ...]]:
     """Every pod there must be, in the order in which they are scheduled, and every workload, by namespace and name.
 
-    Pods with names of their own (bare ones, StatefulSets') are named first; two of the same name are a problem.
+    Pods with names of their own (bare ones, StatefulSets') are named first; two of the same name are a problem. A
+    ReplicaSet keeps its pods of the `previous` cluster, and when they are too many those it would not delete.
     """
     expansion = _Expansion(nodes, problems)
+    for pod in previous:
+        expansion.before[pod.namespace, pod.owner].append(pod)
     ordered = sorted(documents, key=lambda document: (_has_fixed_names(document), document.key))
     for document in ordered:
         _expand_document(expansion, _with_name(expansion, document))
@@ -193,10 +201,17 @@ def _replica_set_pods(
     _note(expansion, replica_set, replica_set.spec.replicas, source)
     metadata, template = replica_set.metadata, replica_set.spec.template
     taken = expansion.taken(metadata.namespace)
-    make = _from_template(template, metadata, f"ReplicaSet/{metadata.name}", subject, source)
-    for ordinal in range(replica_set.spec.replicas):
-        name = generated(f"{metadata.name}-", metadata.namespace, metadata.name, str(ordinal), taken=taken)
-        yield make(name, ordinal, template.metadata.labels, template.spec)
+    owner, wanted = f"ReplicaSet/{metadata.name}", replica_set.spec.replicas
+    make = _from_template(template, metadata, owner, subject, source)
+    kept = survivors(expansion.before.get((metadata.namespace, owner), ()), wanted)
+    names = {pod.ordinal: pod.name for pod in kept if pod.name not in taken}
+    taken.update(names.values())
+    free = (ordinal for ordinal in count() if ordinal not in names)
+    while len(names) < wanted:
+        ordinal = next(free)
+        names[ordinal] = generated(f"{metadata.name}-", metadata.namespace, metadata.name, str(ordinal), taken=taken)
+    for ordinal in sorted(names):
+        yield make(names[ordinal], ordinal, template.metadata.labels, template.spec)
 
 
 def _stateful_set_pods(expansion: _Expansion, written: apps.StatefulSet, source: Source) -> Iterator[PodSeed]:

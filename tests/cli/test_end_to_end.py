@@ -110,6 +110,12 @@ def test_a_running_lab_is_changed(lab: Run) -> None:
     endpoints = json.loads(lab("get", "endpoints", "web", "-o", "json").stdout)
     ready = {address["ip"] for subset in endpoints["subsets"] for address in subset.get("addresses", ())}
     assert pods[0]["status"]["podIP"] not in ready
+    # The unready one is the first to go, and who comes in its place is another pod.
+    assert lab("scale", "deploy/web", "--replicas", "4").returncode == 0
+    assert lab("get", "pod", name).returncode == 2
+    assert lab("scale", "deploy/web", "--replicas", "5").returncode == 0
+    endpoints = json.loads(lab("get", "endpoints", "web", "-o", "json").stdout)
+    assert sum(len(subset.get("addresses", ())) for subset in endpoints["subsets"]) == 5
     assert lab("delete", "service", "none").returncode == 0
     assert lab("status").returncode == 0
     assert lab("check").returncode == 0
