@@ -92,7 +92,7 @@ def bring_up(name: str, manifests: Manifests, overrides: Overrides) -> tuple[Clu
             cluster=cluster,
             plan=_fitted(build(cluster)),
             overrides=asdict(overrides),
-            readiness=_of_pods(cluster, readiness),
+            readiness=_still_there(cluster, readiness),
         )
         with progress() as show:
             drift = life.up(lab, record, progress=show)
@@ -119,16 +119,18 @@ def change(name: str, edit: Callable[[Manifests], Manifests], readiness: Mapping
             manifests=manifests,
             cluster=cluster,
             plan=_fitted(plan),
-            readiness=_of_pods(cluster, ready),
+            readiness=_still_there(cluster, ready),
         )
         with progress() as show:
             drift = life.change(lab, record, progress=show)
     return cluster, drift
 
 
-def _of_pods(cluster: Cluster, readiness: Mapping[str, bool]) -> dict[str, bool]:
-    """What was said of pods that are there: one made anew under the name of one that went is another pod."""
-    there = {pod.key for pod in cluster.pods}
+def _still_there(cluster: Cluster, readiness: Mapping[str, bool]) -> dict[str, bool]:
+    """What was said of pods and nodes that are there: a pod made anew under the name of one that went is another."""
+    from k8snetlab.cluster.nodes import readiness_key
+
+    there = {pod.key for pod in cluster.pods} | {readiness_key(node.name) for node in cluster.nodes}
     return {key: ready for key, ready in readiness.items() if key in there}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Literal
 
 from k8snetlab.errors import Source
@@ -17,6 +17,7 @@ from k8snetlab.manifests.api.core import Container, PodSpec
 from k8snetlab.manifests.api.meta import Labels, Protocol
 
 IPAddress = IPv4Address | IPv6Address
+IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
 Family = Literal[4, 6]
 AdminPolicy = (
@@ -51,8 +52,20 @@ class LabConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInterface:
+    """A further interface of a node. Nodes that name the same `network` are on one switch, and nobody else is."""
+
+    name: str
+    network: str
+    addresses: tuple[IPInterface, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """`index` counts from 1 and never changes while the node lives; kernel names and numbers are derived from it."""
+    """`index` counts from 1 and never changes while the node lives; kernel names and numbers are derived from it.
+
+    `addresses` are those of its eth0, one a family: what Kubernetes calls its InternalIPs.
+    """
 
     name: str
     index: int
@@ -62,6 +75,7 @@ class Node:
     taints: tuple[scheduling.Taint, ...] = ()
     unschedulable: bool = False
     ready: bool = True  # False: cut off from the node network
+    interfaces: tuple[NodeInterface, ...] = ()
     source: Source | None = None
 
     @property

@@ -44,6 +44,18 @@ def fabric_port(index: int) -> str:
     return f"n{index}"
 
 
+def switch(network: str) -> str:
+    """The bridge of a further network of nodes; hashed when its name does not fit."""
+    plain = f"br-{network}"
+    return plain if len(plain) <= 15 else f"br-{sha256(network.encode()).hexdigest()[:10]}"
+
+
+def switch_port(index: int, interface: str) -> str:
+    """That bridge's end of the cable to an interface of the node with this index."""
+    plain = f"n{index}-{interface}"
+    return plain if len(plain) <= 15 else f"n{index}-{sha256(interface.encode()).hexdigest()[:7]}"
+
+
 def pod_veth(namespace: str, name: str, slot: int) -> str:
     """The node's end of a pod's veth pair: `veth` and eight hex digits, as the bridge CNI plugin names them.
 
@@ -68,6 +80,11 @@ def mac_of(address: IPv4Address | IPv6Address) -> str:
     """
     tail = address.packed if isinstance(address, IPv4Address) else sha256(address.packed).digest()[:4]
     return ":".join(f"{byte:02x}" for byte in b"\x0a\x58" + tail)
+
+
+def mac_of_name(name: str) -> str:
+    """A locally administered MAC for what has no address of its own, or several."""
+    return ":".join(f"{byte:02x}" for byte in b"\x0a\x58" + sha256(name.encode()).digest()[:4])
 
 
 def port_mac(mac: str) -> str:

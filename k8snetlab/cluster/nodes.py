@@ -8,7 +8,8 @@ from ipaddress import ip_address, ip_network
 from itertools import pairwise
 
 from k8snetlab.cluster.config import LabDocument
-from k8snetlab.cluster.model import IPAddress, IPNetwork, LabConfig, Node
+from k8snetlab.cluster.interfaces import check_interfaces, read_interfaces
+from k8snetlab.cluster.model import IPAddress, IPNetwork, LabConfig, Node, NodeInterface
 from k8snetlab.cluster.names import WORLD
 from k8snetlab.cluster.problems import problem
 from k8snetlab.errors import Problem, Source
@@ -29,6 +30,7 @@ class _Wanted:
     taints: list[scheduling.Taint] = field(default_factory=list)
     cidrs: tuple[str, ...] = ()
     unschedulable: bool = False
+    interfaces: tuple[NodeInterface, ...] = ()
     source: Source | None = None
 
 
@@ -53,6 +55,7 @@ def make_nodes(
     indexes = _indexes([node.name for node in wanted], previous)
     nodes = [_make(config, node, indexes[node.name], problems) for node in wanted]
     _check_ranges(config, nodes, problems)
+    check_interfaces(config, nodes, problems)
     return tuple(sorted(nodes, key=lambda node: node.index))
 
 
@@ -104,7 +107,10 @@ def _wanted(
 
 
 def _listed(node: LabNode, source: Source | None) -> _Wanted:
-    return _Wanted(node.name, dict(node.labels), list(node.taints), node.pod_cidrs, source=source)
+    interfaces = read_interfaces(node.interfaces)
+    return _Wanted(
+        node.name, dict(node.labels), list(node.taints), node.pod_cidrs, interfaces=interfaces, source=source
+    )
 
 
 def _resize(nodes: list[_Wanted], count: int | None) -> list[_Wanted]:
@@ -158,6 +164,7 @@ def _make(config: LabConfig, node: _Wanted, index: int, problems: list[Problem])
         labels={**automatic, **node.labels},
         taints=tuple(node.taints),
         unschedulable=node.unschedulable,
+        interfaces=node.interfaces,
         source=node.source,
     )
 

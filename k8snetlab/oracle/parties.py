@@ -5,6 +5,7 @@ A pod with hostNetwork is its node: its packets carry the node's address, and no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -61,8 +62,14 @@ def take_census(cluster: Cluster) -> Census:
     live = (pod for pod in cluster.pods if not pod.host_network and pod.phase not in ("Failed", "Succeeded"))
     return Census(
         pods={address: pod for pod in live for address in pod.ips},
-        nodes={address: node.name for node in cluster.nodes for address in node.addresses},
+        nodes={address: node.name for node in cluster.nodes for address in _addresses(node)},
     )
+
+
+def _addresses(node: Node) -> Iterator[IPAddress]:
+    yield from node.addresses
+    for interface in node.interfaces:
+        yield from (address.ip for address in interface.addresses)
 
 
 def party_of(cluster: Cluster, census: Census, place: Place, family: Family) -> Party | None:

@@ -139,13 +139,15 @@ def local_choice(endpoints: Sequence[Endpoint], node: Node) -> list[Endpoint]:
 
 
 def node_sources(cluster: Cluster, node: Node, family: Family) -> tuple[IPAddress, ...]:
-    """Every address a server may know a node by: its own, its pod bridge's and, on an overlay, its tunnel end's."""
+    """Every address a server may know a node by: its own, its pod bridge's, its tunnel end's, and those it has on
+    further networks."""
     own = [address for address in node.addresses if address.version == family]
     for cidr in node.pod_cidrs:
         if cidr.version == family:
             own.append(cidr[1])
             if cluster.config.backend == "vxlan":
                 own.append(cidr[0])
+    own += [address.ip for each in node.interfaces for address in each.addresses if address.version == family]
     return tuple(own)
 
 

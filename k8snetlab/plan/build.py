@@ -17,6 +17,7 @@ from k8snetlab.errors import UsageError
 from k8snetlab.plan.announce import announcements
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
 from k8snetlab.plan.network.bridge import BridgeNetwork
+from k8snetlab.plan.node_networks import interfaces, switches
 from k8snetlab.plan.policy.iptables import IptablesPolicies
 from k8snetlab.plan.policy.nftables import NftablesPolicies
 from k8snetlab.plan.proxy.health_checks import health_checks
@@ -132,6 +133,7 @@ def build(cluster: Cluster, *, within: Cluster | None = None) -> Plan:
         proxy = IptablesProxy(cluster, within)
     policies = _choose(POLICIES, "policy engine", cluster.config.policy_engine)(cluster)
     objects: list[KernelObject] = list(world(cluster, network.underlay_mtu))
+    objects += switches(cluster)
     for node in cluster.nodes:
         objects += _node(cluster, node, network.underlay_mtu)
         objects += proxy.sysctls(node)
@@ -188,6 +190,7 @@ def _node(cluster: Cluster, node: Node, mtu: int) -> Iterator[KernelObject]:
             if other is not node:
                 for address in other.addresses:
                     yield Neighbour(node.name, names.UPLINK, address, uplink_mac(cluster, other))
+    yield from interfaces(cluster, node, meshed=len(cluster.nodes) <= MESHED_NODES)
 
 
 def _servers(cluster: Cluster) -> Iterator[PodServer]:

@@ -16,11 +16,24 @@ PolicyEngine = Literal["iptables", "nftables", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabInterface:
+    """A further interface of a node, such as eth1. The nodes that name a network are on it; it has no router.
+
+    `address` is one with the length of its range (10.9.0.2/24), two of different families with a comma, or empty.
+    """
+
+    name: str
+    network: str
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabNode:
     name: str
     labels: Labels = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     pod_cidrs: tuple[str, ...] = field(default=(), metadata={"key": "podCIDRs"})
+    interfaces: tuple[LabInterface, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,19 @@ import re
 from ipaddress import IPv4Network, IPv6Network
 from urllib.parse import urlsplit
 
-from k8snetlab.manifests.api.lab import Check, CheckPeer, Lab, LabNode, LabSpec
+from k8snetlab.manifests.api.lab import Check, CheckPeer, Lab, LabInterface, LabNode, LabSpec
 from k8snetlab.manifests.decode import Path
-from k8snetlab.manifests.validate.addresses import cidr, family, parse_cidr, parse_ip
-from k8snetlab.manifests.validate.messages import Wrongs, check, check_port, duplicate, forbidden, invalid, required
+from k8snetlab.manifests.validate.addresses import cidr, family, parse_cidr, parse_ip, special_ip
+from k8snetlab.manifests.validate.messages import (
+    Wrongs,
+    check,
+    check_port,
+    duplicate,
+    forbidden,
+    invalid,
+    required,
+    too_many,
+)
 from k8snetlab.manifests.validate.metadata import check_labels, check_selector
 from k8snetlab.manifests.validate.names import dns_label, dns_subdomain
 from k8snetlab.manifests.validate.node import check_pod_cidrs
@@ -22,6 +31,25 @@ from k8snetlab.manifests.validate.placement import check_taints
 _SPEC: Path = ("spec",)
 _FAMILIES = {"ipv4": {"IPv4"}, "ipv6": {"IPv6"}, "dual": {"IPv4", "IPv6"}}
 _PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+# Names of interfaces that networks, proxies and the lab itself make on a node.
+_INTERFACE = re.compile(r"[a-z][-a-z0-9]{0,14}")
+_LABS_INTERFACES = ("eth0", "lo")
+_LABS_PREFIXES = (
+    "veth",
+    "cni",
+    "cali",
+    "cilium",
+    "lxc",
+    "vxlan",
+    "flannel",
+    "weave",
+    "kube",
+    "tun",
+    "gre",
+    "sit",
+    "ip6",
+)
+_MOST_INTERFACES = 16
 _SMALLEST_MTU, _LARGEST_MTU = 1280, 65535  # RFC 8200, section 5
 _SUBDOMAIN_SERVICES = ("svc", "service", "services")
 _KINDS_FROM = ("pod", "pods", "node", "nodes", "external")
@@ -77,6 +105,44 @@ def _check_node(node: LabNode, at: Path) -> Wrongs:
     yield from check_labels(node.labels, (*at, "labels"))
     yield from check_taints(node.taints, (*at, "taints"))
     yield from check_pod_cidrs(node.pod_cidrs, (*at, "podCIDRs"))
+    if len(node.interfaces) > _MOST_INTERFACES:
+        yield too_many((*at, "interfaces"), len(node.interfaces), _MOST_INTERFACES)
+    names: set[str] = set()
+    for index, interface in enumerate(node.interfaces):
+        if interface.name in names:
+            yield duplicate((*at, "interfaces", index, "name"), interface.name)
+        names.add(interface.name)
+        yield from _check_interface(interface, (*at, "interfaces", index))
+
+
+def _check_interface(interface: LabInterface, at: Path) -> Wrongs:
+    name = interface.name
+    if not _INTERFACE.fullmatch(name):
+        yield invalid((*at, "name"), name, "must be at most 15 lower case letters, digits or '-' (e.g. eth1)")
+    elif name in _LABS_INTERFACES or name.startswith(_LABS_PREFIXES):
+        yield invalid(
+            (*at, "name"), name, "an interface of this name is made by the lab itself; use another (e.g. eth1)"
+        )
+    yield from check((*at, "network"), interface.network, dns_label(interface.network))
+    families: set[str] = set()
+    for part in interface.address.split(",") if interface.address else ():
+        yield from _check_interface_address(part.strip(), families, (*at, "address"))
+
+
+def _check_interface_address(text: str, families: set[str], at: Path) -> Wrongs:
+    network = parse_cidr(text)
+    address = parse_ip(text.partition("/")[0])
+    if network is None or address is None:
+        yield invalid(at, text, "must be an address with the length of its range (e.g. 10.9.0.2/24 or fd00:9::2/64)")
+        return
+    special = special_ip(address)
+    if special:
+        yield invalid(at, text, special)
+    elif network.num_addresses > 2 and address in (network.network_address, network.broadcast_address):
+        yield invalid(at, text, "must be a host's address: this is the first or the last of its range")
+    if family(address) in families:
+        yield invalid(at, text, "may specify no more than one address for each IP family")
+    families.add(family(address))
 
 
 def _check_subnets(text: str, ip_family: str, at: Path) -> Wrongs:
