@@ -65,7 +65,7 @@ def _used(config: LabConfig) -> Iterator[tuple[IPNetwork, str]]:
         ("pod subnet", config.pod_subnets),
         ("Service subnet", config.service_subnets),
         ("node subnet", config.node_subnets),
-        ("load balancer's pool", (config.load_balancer_pool,)),
+        ("load balancer's pool", config.load_balancer_pools),
         ("world outside,", (each for pair in names.OUTSIDE_NETWORKS.values() for each in pair)),
     )
     for owner, networks in groups:
