@@ -24,6 +24,7 @@ COMMANDS = {
     "get": ("get", "Show Kubernetes objects with their status."),
     "probe": ("probe", "Send one flow, now."),
     "explain": ("explain", "Say why policies allow or deny a flow, and send it."),
+    "matrix": ("matrix", "Try all pairs of pods against the policies."),
     "exec": ("exec", "Run a command in a pod, a node or an external host."),
     "shell": ("shell", "Open a shell in a pod, a node or an external host."),
     "apply": ("change", "Add or change objects of a running lab."),

@@ -83,7 +83,7 @@ def bring_up(name: str, manifests: Manifests, overrides: Overrides) -> tuple[Clu
     from k8snetlab.cluster.resolve import resolve
     from k8snetlab.plan.build import build
 
-    with life.locked(name, on_wait=_say_waiting) as lab:
+    with life.locked(name, on_wait=say_waiting) as lab:
         previous = lab.record()
         readiness = previous.readiness if previous else {}
         cluster = resolve(manifests, overrides, previous.cluster if previous else None, readiness)
@@ -105,7 +105,7 @@ def change(name: str, edit: Callable[[Manifests], Manifests], readiness: Mapping
     from k8snetlab.plan.build import build
     from k8snetlab.plan.rebuild import rebuild
 
-    with life.locked(name, on_wait=_say_waiting) as lab:
+    with life.locked(name, on_wait=say_waiting) as lab:
         previous = lab.record()
         if previous is None:
             raise UsageError(f"lab {name} does not run", hint="start it with: k8snetlab up -f FILE")
@@ -150,7 +150,7 @@ def _fitted(plan: Plan) -> Plan:
     return without_sctp(plan)
 
 
-def _say_waiting(pid: int) -> None:
+def say_waiting(pid: int) -> None:
     say(f"waiting for process {pid or '?'}, which is changing this lab")
 
 

@@ -170,6 +170,19 @@ class Socket:
             answers += received
         return answers
 
+    def acknowledged(self, batch: bytes, requests: int) -> list[str]:
+        """Send a batch of nf_tables whose `requests` ask to be acknowledged; what was refused, in words."""
+        self._socket.send(batch)
+        refused: list[str] = []
+        answered = 0
+        while answered < requests and not refused:
+            for type_, flags, body, _ in self._receive(0):
+                code = _ERROR.unpack_from(body)[0] if type_ == NLMSG_ERROR else 0
+                answered += 1
+                if code:
+                    refused.append(_reason(code, flags, body))
+        return refused
+
     def _read_dump(self) -> tuple[list[bytes], bool]:
         bodies: list[bytes] = []
         complete = True

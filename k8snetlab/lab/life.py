@@ -11,7 +11,7 @@ replace:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from k8snetlab.lab.store import Record
 if TYPE_CHECKING:
     from k8snetlab.kernel.identity import Identity
     from k8snetlab.lab.converge import Progress
+    from k8snetlab.plan.controls import ControlPoint
     from k8snetlab.plan.state import Drift, Plan
 
 
@@ -126,6 +127,57 @@ def change(
     _publish(lab.holder, record.plan)
     store.mark(lab.holder.state, clean=True)
     return drift
+
+
+@contextmanager
+def controlled(lab: OwnedLab, points: Sequence[ControlPoint]) -> Iterator[None]:
+    """For the body, a running lab has the rules of the prober's controls. Killed meanwhile, it is unclean and has too
+    much: the next command that changes it mends it."""
+    from k8snetlab.kernel import controls
+
+    assert lab.holder is not None
+    nodes = {point.netns for point in points}
+    store.mark(lab.holder.state, clean=False)
+    try:
+        run_in(lab.holder, controls.plant, points)
+        yield
+    finally:
+        run_in(lab.holder, controls.lift, nodes)
+        store.mark(lab.holder.state, clean=True)
+
+
+@contextmanager
+def borrowed(lab: OwnedLab, record: Record) -> Iterator[Callable[[Plan], Drift]]:
+    """Bring a running lab to other plans for a while: the body gets a function that does so by what differs.
+
+    Afterwards the lab is as `record` has it, however the body ends. The record is not touched but for being unclean
+    meanwhile: when this process is killed, the next command that changes the lab looks at the kernel and mends it.
+    """
+    from k8snetlab.lab import converge
+    from k8snetlab.lab.diff import diff
+
+    assert lab.holder is not None
+    holder, current, torn = lab.holder, record.plan, False
+    store.mark(holder.state, clean=False)
+
+    def become(plan: Plan) -> Drift:
+        nonlocal current, torn
+        drift = diff(plan, current.objects)
+        if drift:
+            torn = True
+            run_in(holder, converge.change, plan, drift, _identities(record), progress=_silent)
+            torn = False
+        current = plan
+        return drift
+
+    try:
+        yield become
+    finally:
+        if torn:
+            up(lab, record)
+        else:
+            become(record.plan)
+            store.mark(holder.state, clean=True)
 
 
 def status(running: Holder) -> Drift:

@@ -1,0 +1,87 @@
+"""Two rules at the head of every filter chain of the nodes, by which a prober proves that a block is a policy's doing.
+
+A packet with the one code point passes by all policies (positive control: the same connection works without them), one
+with the other is dropped and logged as a policy's drop is (negative control: the prober sees a block as one). They
+stand where packets to, from and through a node are filtered, before whatever engine enforces policies there, and only
+while the controls are sent. The code points are of the pool for local use (RFC 2474, section 6): nobody else's traffic
+has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from k8snetlab.plan.state import Family, IptablesChain, NftChain, Plan
+
+PASS: Final = 0x2B
+DENY: Final = 0x2F
+COMMENT: Final = "control of the prober"
+PREFIX: Final = "drop control"
+_HOOKS: Final = ("FORWARD", "INPUT", "OUTPUT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPoint:
+    """The head of one chain, and the rules to stand there, in the language of its tool."""
+
+    netns: str
+    family: Family
+    tool: Literal["iptables", "nft"]
+    table: str
+    chain: str
+    rules: tuple[str, ...]
+
+
+def control_points(
+    plan: Plan, nodes: Collection[str], families: Collection[Family], group: int
+) -> tuple[ControlPoint, ...]:
+    """Where the rules belong in the namespaces of the nodes; denied packets are logged to NFLOG's `group`.
+
+    Every node has one in iptables' FORWARD, planned or not: a drop anywhere is final.
+    """
+    found = {
+        (item.netns, item.family, item.table, item.name): _iptables_point(item.netns, item.family, item.name, group)
+        for item in plan.objects
+        if isinstance(item, IptablesChain) and item.netns in nodes and item.table == "filter" and item.name in _HOOKS
+    }
+    for node in nodes:
+        for family in families:
+            key = node, family, "filter", "FORWARD"
+            found.setdefault(key, _iptables_point(node, family, "FORWARD", group))
+    native = [
+        ControlPoint(
+            netns=item.netns,
+            family=item.family,
+            tool="nft",
+            table=item.table,
+            chain=item.name,
+            rules=_nft_rules(item.family, group),
+        )
+        for item in plan.objects
+        if isinstance(item, NftChain) and item.netns in nodes and _filters(item)
+    ]
+    return tuple(point for point in (*found.values(), *native) if point.family in families)
+
+
+def _filters(chain: NftChain) -> bool:
+    return any(chain.hook.startswith(f"type filter hook {hook.lower()} ") for hook in _HOOKS)
+
+
+def _iptables_point(node: str, family: Family, chain: str, group: int) -> ControlPoint:
+    comment = f'-m comment --comment "{COMMENT}"'
+    rules = (
+        f'-m dscp --dscp {DENY:#04x} {comment} -j NFLOG --nflog-prefix "{PREFIX}" --nflog-group {group}',
+        f"-m dscp --dscp {DENY:#04x} {comment} -j DROP",
+        f"-m dscp --dscp {PASS:#04x} {comment} -j ACCEPT",
+    )
+    return ControlPoint(netns=node, family=family, tool="iptables", table="filter", chain=chain, rules=rules)
+
+
+def _nft_rules(family: Family, group: int) -> tuple[str, ...]:
+    field = "ip dscp" if family == 4 else "ip6 dscp"
+    return (
+        f'{field} {DENY:#04x} log prefix "{PREFIX}" group {group} drop comment "{COMMENT}"',
+        f'{field} {PASS:#04x} accept comment "{COMMENT}"',
+    )
