@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import groupby
 from struct import Struct
 from types import TracebackType
@@ -112,6 +113,7 @@ class _Sweep:
         self._deaf: list[str] = []
         self._poll = select.epoll()
         self._ask = manner.ask or manner.protocol == "UDP"
+        self._stream = manner.protocol != "UDP"
 
     def __enter__(self) -> Self:
         return self
@@ -159,9 +161,9 @@ class _Sweep:
         if number not in (0, errno.EINPROGRESS):
             self.results[place] = _refused(sock, number, pair)
             sock.close()
-        elif not self._ask and _is_established(sock, kind):
+        elif self.manner.protocol == "TCP" and not self._ask and _is_established(sock):
             self.results[place] = _ALLOWED
-            _close(sock)
+            self._close(sock)
         else:
             self._wait(place, sock)
 
@@ -176,11 +178,11 @@ class _Sweep:
         self.pending[fd] = each
         self._by_key[key] = fd
         self._queue.append((each.deadline, fd, place))
-        if sock.type & 0xF == socket.SOCK_DGRAM:
+        if self._stream:
+            self._poll.register(fd, select.EPOLLOUT)
+        else:
             self._poll.register(fd, select.EPOLLIN)
             self._say(each)
-        else:
-            self._poll.register(fd, select.EPOLLOUT)
 
     def patience(self) -> float:
         """Seconds until the first one's time is up."""
@@ -218,7 +220,7 @@ class _Sweep:
         fd = self._by_key.get((*near, drop.destination, drop.destination_port)) or self._by_key.get((*near, b"", 0))
         if fd is not None:
             each = self.pending[fd]
-            reached = socket.inet_ntop(each.sock.family, drop.destination)
+            reached = str(ip_address(drop.destination))
             self._settle(each, Sighting("blocked", f"{node}: {drop.prefix.strip() or 'drop'}", reached))
 
     def _ready(self, each: _Pending, events: int) -> None:
@@ -256,7 +258,12 @@ class _Sweep:
         del self.pending[each.sock.fileno()]
         if self._by_key.get(each.key) == each.sock.fileno():
             del self._by_key[each.key]
-        _close(each.sock)
+        self._close(each.sock)
+
+    def _close(self, sock: socket.socket) -> None:
+        if self._stream:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        sock.close()
 
 
 def mark_packets(sock: socket.socket, dscp: int) -> None:
@@ -267,20 +274,12 @@ def mark_packets(sock: socket.socket, dscp: int) -> None:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
 
 
-def _is_established(sock: socket.socket, kind: int) -> bool:
-    if kind != socket.SOCK_STREAM or sock.proto not in (0, socket.IPPROTO_TCP):
-        return False
+def _is_established(sock: socket.socket) -> bool:
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED
 
 
 def _refused(sock: socket.socket, number: int, pair: Pair) -> Sighting:
     return refusal(sock, number, pair.address, pair.port, listening=pair.listening)
-
-
-def _close(sock: socket.socket) -> None:
-    if sock.type & 0xF == socket.SOCK_STREAM:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    sock.close()
 
 
 def _who(answer: bytes) -> str:
