@@ -117,7 +117,9 @@ class DropLog:
         for kind, body in _messages(self._socket.recv(_RECEIVE)):
             code = _ERROR.unpack_from(body)[0] if kind == NLMSG_ERROR else 0
             if code:
-                reason = "another process listens there" if code == -errno.EBUSY else os.strerror(-code)
+                # nfulnl_recv_config: a group that is bound belongs to its socket.
+                taken = code in (-errno.EBUSY, -errno.EPERM)
+                reason = "another process listens there" if taken else os.strerror(-code)
                 raise KernelError("listen to NFLOG", netns=self.netns, subject=f"group {group}", reason=reason)
 
 
