@@ -64,6 +64,12 @@ class ClusterError(ManifestError):
     """Well-formed manifests of which no cluster can be made: no address left, no node fits, a port is taken."""
 
 
+class CheckError(LabError):
+    """What was to be built upon does not hold: a check fails."""
+
+    exit_code = 1
+
+
 class HostError(LabError):
     """This host lacks something the lab needs; the hint says how to get it."""
 

@@ -25,6 +25,8 @@ COMMANDS = {
     "probe": ("probe", "Send one flow, now."),
     "explain": ("explain", "Say why policies allow or deny a flow, and send it."),
     "matrix": ("matrix", "Try all pairs of pods against the policies."),
+    "coverage": ("coverage", "Count what each rule of the policies has let through."),
+    "mutate": ("mutate", "Change the policies one by one: do the checks notice?"),
     "exec": ("exec", "Run a command in a pod, a node or an external host."),
     "shell": ("shell", "Open a shell in a pod, a node or an external host."),
     "apply": ("change", "Add or change objects of a running lab."),

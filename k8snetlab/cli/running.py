@@ -174,11 +174,11 @@ def send_flows(running: Running, flows: Sequence[Flow], timeout: float) -> list[
     return _send(running, flows, timeout, parallel=2 * PARALLEL)
 
 
-def run_checks(running: Running, checks: Sequence[Check], timeout: float) -> list[Verdict]:
+def run_checks(running: Running, checks: Sequence[Check], timeout: float, *, parallel: int = PARALLEL) -> list[Verdict]:
     """Send the checks' flows and judge what came of them; again where it takes several tries to be sure."""
     from k8snetlab.flows.verdict import judge, settle
 
-    results = _send(running, [check.flow for check in checks], timeout, parallel=PARALLEL)
+    results = _send(running, [check.flow for check in checks], timeout, parallel=parallel)
     verdicts = [judge(check, result) for check, result in zip(checks, results, strict=True)]
     # A Service picks its endpoint at random: who wants a certain one to answer asks again, all tries at once.
     again = [n for n, v in enumerate(verdicts) if v.check.forbidden or (v.check.tries > 1 and _other_answered(v))]

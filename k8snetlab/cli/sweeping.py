@@ -74,13 +74,17 @@ class Matrix:
 
 
 @contextmanager
-def owned(name: str) -> Iterator[tuple[OwnedLab, Record]]:
-    """Own a running lab for as long as it is tried out; one that a killed command has left changed is mended first."""
+def owned(name: str, *, mend: bool = False) -> Iterator[tuple[OwnedLab, Record]]:
+    """Own a running lab for as long as it is tried out; one that a killed command has left changed is mended first.
+
+    With `mend` it is brought to its plan whoever changed it.
+    """
     with life.locked(name, on_wait=say_waiting) as lab:
         record = lab.record()
         if record is None:
             raise UsageError(f"lab {name} does not run", hint="start it with: k8snetlab up -f FILE")
         if not record.clean:
             say(f"the last change of lab {name} did not reach its end; mending it first")
-            life.up(lab, record)
+        if (mend or not record.clean) and life.up(lab, record) and record.clean:
+            say(f"lab {name} was not as planned; it is now")
         yield lab, record

@@ -16,6 +16,7 @@ from typing import Final
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel import netlink
 from k8snetlab.kernel.netlink import NLM_F_ACK, attribute, attributes, message, text
+from k8snetlab.kernel.netns import inside
 from k8snetlab.plan.state import Family
 
 _NETLINK_NETFILTER: Final = 12
@@ -51,6 +52,17 @@ def read(netns: str) -> list[KernelRule]:
     with netlink.Socket(netns, _NETLINK_NETFILTER) as connection:
         bodies = connection.dump(_GET_RULE, bytes(_NFGENMSG))
     return [_rule(netns, _FAMILIES[body[0]], body) for body in bodies if body[0] in _FAMILIES]
+
+
+def packets_by_comment(namespaces: Iterable[str]) -> dict[str, int]:
+    """What the rules with a comment and a counter have counted, in all these namespaces together."""
+    found: defaultdict[str, int] = defaultdict(int)
+    for name in namespaces:
+        with inside(name):
+            for rule in read(name):
+                if rule.comment and rule.packets is not None:
+                    found[rule.comment] += rule.packets
+    return dict(found)
 
 
 def delete(netns: str, rules: Iterable[KernelRule]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from k8snetlab.cluster import names
@@ -14,6 +14,7 @@ from k8snetlab.oracle.policy import judge
 from k8snetlab.oracle.statutes import Statutes, read_statutes
 
 Door = tuple[Protocol, int]
+_PROTOCOLS: tuple[Protocol, ...] = ("TCP", "UDP", "SCTP")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +39,31 @@ def witness(cluster: Cluster, changed: Cluster, policy: str) -> Witness | None:
     """
     before, after = read_statutes(cluster), read_statutes(changed)
     subjects = _subjects(before, policy) | _subjects(after, policy)
-    doors = _doors(cluster, before, after)
-    for family in cluster.config.families:
-        for source, destination in _pairs(cluster, subjects, family):
-            for protocol, port in doors.get(str(destination), doors[""]):
-                one = judge(after, source, destination, protocol, port).allowed
-                if judge(before, source, destination, protocol, port).allowed != one:
-                    return Witness(
-                        source=_name(source), destination=_name(destination), protocol=protocol, port=port, allowed=one
-                    )
+    opened = {key: _known(doors) for key, doors in listeners(cluster).items()}
+    named = _named(before, after)
+    # A port that is open makes the handiest witness: whoever tries it sees the difference.
+    for doors_of in (lambda party: opened.get(party.pod.key, []) if party.pod else [], lambda _party: named):
+        for family in cluster.config.families:
+            found = _first(before, after, _pairs(cluster, subjects, family), doors_of)
+            if found is not None:
+                return found
+    return None
+
+
+def _first(
+    before: Statutes, after: Statutes, pairs: Iterable[tuple[Party, Party]], doors_of: Callable[[Party], list[Door]]
+) -> Witness | None:
+    for source, destination in pairs:
+        for protocol, port in doors_of(destination):
+            allowed = judge(after, source, destination, protocol, port).allowed
+            if judge(before, source, destination, protocol, port).allowed != allowed:
+                return Witness(
+                    source=_name(source),
+                    destination=_name(destination),
+                    protocol=protocol,
+                    port=port,
+                    allowed=allowed,
+                )
     return None
 
 
@@ -71,25 +88,19 @@ def _is_there(pod: Pod) -> bool:
     return pod.phase == "Running" and not pod.host_network
 
 
-def _doors(cluster: Cluster, *both: Statutes) -> dict[str, list[Door]]:
-    """By destination the ports worth trying, open ones first; under the empty name those that policies name."""
-    named: dict[Door, None] = {}
-    protocols: tuple[Protocol, ...] = ("TCP", "UDP", "SCTP")
+def _known(doors: Iterable[tuple[str, int]]) -> list[Door]:
+    return [(protocol, port) for protocol in _PROTOCOLS for kind, port in doors if kind == protocol]
+
+
+def _named(*both: Statutes) -> list[Door]:
+    """The ports that policies name, and one that perhaps none names."""
+    found: dict[Door, None] = {}
     for statutes in both:
         for port in (port for each in statutes.all for rule in each.rules for port in rule.ports or ()):
-            for protocol in protocols:
+            for protocol in _PROTOCOLS:
                 if port.protocol in (None, protocol) and not port.name:
-                    named[protocol, port.first] = named[protocol, port.last] = None
-    every = list(dict.fromkeys((*named, *((protocol, 80) for protocol in protocols))))
-    found: dict[str, list[Door]] = {"": every}
-    for key, opened in listeners(cluster).items():
-        own: list[Door] = [(protocol, port) for known in protocols for protocol, port in _of(opened, known)]
-        found[key] = list(dict.fromkeys((*own, *every)))
-    return found
-
-
-def _of(opened: tuple[tuple[str, int], ...], protocol: Protocol) -> Iterator[Door]:
-    return ((protocol, port) for kind, port in opened if kind == protocol)
+                    found[protocol, port.first] = found[protocol, port.last] = None
+    return list(dict.fromkeys((*found, *((protocol, 80) for protocol in _PROTOCOLS))))
 
 
 def _name(party: Party) -> str:
