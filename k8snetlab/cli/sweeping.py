@@ -56,11 +56,11 @@ class Matrix:
         return prove(self.pairs, self.expected, sightings, passed, denied, self.node_of)
 
     def _control(self, wanted: Controls) -> tuple[dict[int, Sighting], dict[Way, Sighting]]:
+        from k8snetlab.flows.evidence import DROP_GROUP
         from k8snetlab.plan.controls import DENY, PASS, control_points
-        from k8snetlab.probe.nflog import GROUP
 
         nodes = [node.name for node in self.record.cluster.nodes]
-        points = control_points(self.record.plan, nodes, (self.question.family,), GROUP)
+        points = control_points(self.record.plan, nodes, (self.question.family,), DROP_GROUP)
         with life.controlled(self.lab, points):
             exempt = self.send([self.pairs[place] for place in wanted.positive], PASS)
             planted = self.send([self.pairs[place] for place in wanted.negative.values()], DENY)

@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Final
 
 from k8snetlab.errors import KernelError
-from k8snetlab.kernel import netlink
+from k8snetlab.kernel import legacy_rules, netlink
 from k8snetlab.kernel.netlink import NLM_F_ACK, attribute, attributes, message, text
 from k8snetlab.kernel.netns import inside
 from k8snetlab.plan.state import Family
@@ -59,9 +59,11 @@ def packets_by_comment(namespaces: Iterable[str]) -> dict[str, int]:
     found: defaultdict[str, int] = defaultdict(int)
     for name in namespaces:
         with inside(name):
-            for rule in read(name):
-                if rule.comment and rule.packets is not None:
-                    found[rule.comment] += rule.packets
+            counted = [(rule.comment, rule.packets) for rule in read(name)]
+            counted += [(rule.comment, rule.packets) for rule in legacy_rules.read(name)]
+        for comment, packets in counted:
+            if comment and packets is not None:
+                found[comment] += packets
     return dict(found)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.errors import Source
+from k8snetlab.flows.evidence import rule_comment
 from k8snetlab.oracle.statutes import Direction, Statute, read_statutes
 
 
@@ -40,7 +41,7 @@ def cover(cluster: Cluster, packets: Mapping[str, int]) -> tuple[RuleCoverage, .
             policy=f"{statute.kind} {statute.name}",
             rule=_rule(statute.direction, rule.index),
             source=rule.source or statute.source,
-            packets=packets.get(f"{_name(statute)} {_rule(statute.direction, rule.index)}"),
+            packets=packets.get(rule_comment(f"{_name(statute)} {_rule(statute.direction, rule.index)}")),
         )
         for statute in read_statutes(cluster).all
         for rule in statute.rules

@@ -22,13 +22,16 @@ PREFIX: Final = "drop control"
 _HOOKS: Final = ("FORWARD", "INPUT", "OUTPUT")
 
 
+Tool = Literal["iptables", "iptables-legacy", "nft"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPoint:
     """The head of one chain, and the rules to stand there, in the language of its tool."""
 
     netns: str
     family: Family
-    tool: Literal["iptables", "nft"]
+    tool: Tool
     table: str
     chain: str
     rules: tuple[str, ...]
@@ -41,15 +44,18 @@ def control_points(
 
     Every node has one in iptables' FORWARD, planned or not: a drop anywhere is final.
     """
-    found = {
-        (item.netns, item.family, item.table, item.name): _iptables_point(item.netns, item.family, item.name, group)
-        for item in plan.objects
-        if isinstance(item, IptablesChain) and item.netns in nodes and item.table == "filter" and item.name in _HOOKS
+    chains = [item for item in plan.objects if isinstance(item, IptablesChain) and item.netns in nodes]
+    legacy = {(item.netns, item.family) for item in chains if item.backend == "legacy"}
+    wanted = {
+        (item.netns, item.family, item.name): None
+        for item in chains
+        if item.table == "filter" and item.name in _HOOKS and item.family in families
     }
-    for node in nodes:
-        for family in families:
-            key = node, family, "filter", "FORWARD"
-            found.setdefault(key, _iptables_point(node, family, "FORWARD", group))
+    wanted |= {(node, family, "FORWARD"): None for node in nodes for family in families}
+    found = [
+        _iptables_point(node, family, "iptables-legacy" if (node, family) in legacy else "iptables", chain, group)
+        for node, family, chain in wanted
+    ]
     native = [
         ControlPoint(
             netns=item.netns,
@@ -62,21 +68,21 @@ def control_points(
         for item in plan.objects
         if isinstance(item, NftChain) and item.netns in nodes and _filters(item)
     ]
-    return tuple(point for point in (*found.values(), *native) if point.family in families)
+    return tuple(point for point in (*found, *native) if point.family in families)
 
 
 def _filters(chain: NftChain) -> bool:
     return any(chain.hook.startswith(f"type filter hook {hook.lower()} ") for hook in _HOOKS)
 
 
-def _iptables_point(node: str, family: Family, chain: str, group: int) -> ControlPoint:
+def _iptables_point(node: str, family: Family, tool: Tool, chain: str, group: int) -> ControlPoint:
     comment = f'-m comment --comment "{COMMENT}"'
     rules = (
         f'-m dscp --dscp {DENY:#04x} {comment} -j NFLOG --nflog-prefix "{PREFIX}" --nflog-group {group}',
         f"-m dscp --dscp {DENY:#04x} {comment} -j DROP",
         f"-m dscp --dscp {PASS:#04x} {comment} -j ACCEPT",
     )
-    return ControlPoint(netns=node, family=family, tool="iptables", table="filter", chain=chain, rules=rules)
+    return ControlPoint(netns=node, family=family, tool=tool, table="filter", chain=chain, rules=rules)
 
 
 def _nft_rules(family: Family, group: int) -> tuple[str, ...]:

@@ -17,9 +17,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from k8snetlab.errors import KernelError
+from k8snetlab.flows.evidence import DROP_GROUP
 from k8snetlab.kernel.netlink import NLM_F_ACK, NLMSG_ERROR, attribute, attributes, message
-
-GROUP: Final = 100
 
 _NETLINK_NETFILTER: Final = 12
 _PACKET: Final = 4 << 8  # NFNL_SUBSYS_ULOG, NFULNL_MSG_PACKET
@@ -65,7 +64,7 @@ class DropLog:
     """Listens in the namespace the thread is in when it is made. One listener a group and namespace: the next gets
     KernelError. `lost` says that the kernel had more to tell than the socket could hold."""
 
-    def __init__(self, netns: str, group: int = GROUP) -> None:
+    def __init__(self, netns: str, group: int = DROP_GROUP) -> None:
         self.netns = netns
         self.lost = False
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)

@@ -9,7 +9,7 @@ import pytest
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel import controls, netns, processes, rules
 from k8snetlab.plan.controls import COMMENT, ControlPoint, control_points
-from k8snetlab.plan.state import NftChain, Plan
+from k8snetlab.plan.state import Family, IptablesChain, NftChain, Plan
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("lab", "node")]
 
@@ -109,3 +109,19 @@ def test_deleting_is_all_or_nothing() -> None:
         assert everything() == before
         rules.delete("node1", [rule])
     assert "shop/api ingress[0]" not in everything()
+
+
+def test_the_older_kind_of_iptables() -> None:
+    """Where a namespace has ip_tables' tables, the rules go there, and stay apart from what was there."""
+    sh("nft flush ruleset; iptables-legacy -A FORWARD -s 10.0.0.1 -j DROP")
+    sh('iptables-legacy -A FORWARD -s 10.0.0.2 -m comment --comment "shop/db ingress[0]" -j ACCEPT')
+    chain = IptablesChain("node1", 4, "filter", "FORWARD", "ACCEPT", (), backend="legacy")
+    families: tuple[Family, ...] = (4,)
+    before = sh("iptables-legacy-save -t filter | grep ^-A")
+    controls.plant(control_points(Plan((chain,)), ("node1",), families, 100))
+    planted = sh("iptables-legacy-save -t filter | grep ^-A").splitlines()
+    assert [COMMENT in line for line in planted] == [True, True, True, False, False]
+    controls.lift(["node1"])
+    assert sh("iptables-legacy-save -t filter | grep ^-A") == before
+    assert rules.packets_by_comment(["node1"]) == {"shop/db ingress[0]": 0}
+    assert sh("nft list tables") == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from k8snetlab.plan.controls import control_points
 from k8snetlab.plan.state import Family, IptablesChain, NftChain, Plan
 
@@ -67,3 +69,10 @@ def test_the_deny_is_logged_before_it_drops() -> None:
         'ip dscp 0x2f log prefix "drop control" group 100 drop comment "control of the prober"',
         'ip dscp 0x2b accept comment "control of the prober"',
     )
+
+
+def test_the_kind_of_iptables_is_the_node_s() -> None:
+    legacy = replace(iptables("node1", "POSTROUTING", "nat"), backend="legacy")
+    assert heads(Plan((legacy,)), 4) == [
+        ("node1", 4, "iptables-legacy", "FORWARD"), ("node2", 4, "iptables", "FORWARD"),
+    ]  # fmt: skip

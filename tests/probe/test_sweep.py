@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from k8snetlab.errors import KernelError
+from k8snetlab.flows.evidence import DROP_GROUP
 from k8snetlab.flows.matrix import Pair, Sighting
 from k8snetlab.kernel import netns
 from k8snetlab.lab import holder, servers
@@ -23,7 +24,7 @@ from k8snetlab.lab.lock import locked
 from k8snetlab.lab.start import start
 from k8snetlab.plan.state import PodServer
 from k8snetlab.probe.matrix import observe
-from k8snetlab.probe.nflog import GROUP, DropLog
+from k8snetlab.probe.nflog import DropLog
 from k8snetlab.probe.sweep import Manner, sweep
 
 pytestmark = pytest.mark.root
@@ -35,12 +36,12 @@ table inet enforcement {{
   chain forward {{
     type filter hook forward priority 0;
     ct state established accept
-    meta l4proto {{ tcp, udp }} th dport 81 log prefix "drop ingress" group {GROUP} drop
+    meta l4proto {{ tcp, udp }} th dport 81 log prefix "drop ingress" group {DROP_GROUP} drop
     meta l4proto {{ tcp, udp }} th dport 82 drop
     tcp dport 83 reject with icmpx type admin-prohibited
     udp dport 83 reject with icmpx type admin-prohibited
     ip dscp 0x2b accept
-    tcp dport 84 log prefix "drop egress" group {GROUP} drop
+    tcp dport 84 log prefix "drop egress" group {DROP_GROUP} drop
   }}
 }}
 table ip nat {{
