@@ -64,7 +64,7 @@ def matrix_command(
         cells = matrix.cells()
         missing = left_out(record.cluster, asked, matrix.pairs)
     if output == "json":
-        data_json(matrix_json(asked.protocol, asked.port, asked.via, cells))
+        data_json(matrix_json(asked.protocol, asked.port, asked.via, cells), indent=None if len(cells) > 1000 else 2)
     elif cells:
         painted = colour(sys.stdout)
         data(matrix_wide(cells, colour=painted) if output == "wide" else matrix_table(cells, colour=painted))
