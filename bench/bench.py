@@ -25,11 +25,14 @@ from pathlib import Path
 from builds import NODES, Size, write_batches, write_pods, write_services
 from costs import Cost, Memory, cost_of, cost_row, cpu_seconds, ratios, resident
 from measure import PRIVATE, quiet_kernel, row, run, stopwatch
+from matrix import time_curls, write_policies
 
 HERE = Path(__file__).parent
 LAB = f"bench-{os.getpid()}"
 INSIDE = "K8SNETLAB_BENCH_INSIDE"  # set in the environment once /run is ours
 DEBIAN_PYTHON = "/usr/bin/python3"
+MATRIX_GOALS = {100: 2.0, 200: 6.0}
+CURLS = 200  # of that many the time of a curl is known well enough
 PROJECT_GOALS = {"--help": 0.12, "up": 0.5, "second up": 0.3, "check": 3.0, "down": 0.15}
 
 MININET = """
@@ -68,6 +71,7 @@ def main() -> int:
             compare(options, floor, directory)
             grow(options, directory)
         small_labs(options, directory)
+        matrices(options, directory)
     return 0
 
 
@@ -203,6 +207,27 @@ def small_labs(options: argparse.Namespace, directory: Path) -> None:
     for name, goal in PROJECT_GOALS.items():
         label = f"check, twelve Services, {checks} probes" if name == "check" else name
         row(label, times[name], f"(goal: under {goal})")
+
+
+# --- all pairs -------------------------------------------------------------------------------------------------------
+
+
+def matrices(options: argparse.Namespace, directory: Path) -> None:
+    """Every pair of 100 and of 200 pods, a third denied and every denial proven, against one curl a pair."""
+    command = options.k8snetlab
+    for pods, goal in MATRIX_GOALS.items():
+        manifest = write_policies(directory / f"policies-{pods}.yaml", pods)
+        pairs = pods * (pods - 1)
+        with quiet_kernel(), lab_removed(command):
+            run([command, "up", "--lab", LAB, "-f", str(manifest)])
+            seconds = [stopwatch([command, "matrix", "--lab", LAB]) for _ in range(max(options.runs, 3))]
+            report = json.loads(run([command, "get", "pods", "--lab", LAB, "-o", "json"]))
+            addresses = [(pod["metadata"]["name"], pod["status"]["podIP"]) for pod in report["items"]]
+            curl = time_curls(LAB, addresses, CURLS)
+        ours = statistics.median(seconds)
+        print(f"\nmatrix of {pods} pods, {pairs} pairs, a third denied")
+        row("k8snetlab matrix, whole command", seconds, f"(goal: under {goal})")
+        row("one curl a pair, by a sample", [curl * pairs], f"{curl * pairs / ours:.0f} x k8snetlab (goal: over 100)")
 
 
 if __name__ == "__main__":

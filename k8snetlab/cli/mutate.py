@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from k8snetlab.cli.options import lab_option, output_option
 from k8snetlab.cli.output import colour, data, data_json, progress, say
 
+if TYPE_CHECKING:
+    from k8snetlab.manifests.api.meta import Protocol
+
 
 @click.command("mutate", epilog="Example: k8snetlab up -f shop/ && k8snetlab mutate")
 @click.option("--matrix", "with_matrix", is_flag=True, help="Test by the matrix, not by the Check documents.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Of the matrix; by default each pod's first.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["TCP", "UDP", "SCTP"], case_sensitive=False),
+    default="TCP",
+    show_default=True,
+    help="Of the matrix.",
+)
 @click.option("--timeout", type=click.FloatRange(0.05, 60), default=1.0, show_default=True, help="Seconds to wait.")
 @lab_option
 @output_option("table", "wide", "json")
-def mutate_command(with_matrix: bool, timeout: float, lab_name: str | None, output: str) -> int:
+def mutate_command(
+    with_matrix: bool, port: int | None, protocol: Protocol, timeout: float, lab_name: str | None, output: str
+) -> int:
     """Change the NetworkPolicies of a running lab in one small way after the other, and run the checks on each.
 
     A change that no check notices survives: the checks do not test it. Afterwards the lab is as it was. Exits 0 when
@@ -32,7 +46,7 @@ def mutate_command(with_matrix: bool, timeout: float, lab_name: str | None, outp
     with owned(pick(lab_name), mend=True) as (lab, record):
         total = sum(1 for _ in mutants(record.cluster))
         if total:
-            asked = question(record.cluster, 0, "TCP", "pod", "", None)
+            asked = question(record.cluster, port or 0, protocol, "pod", "", None)
             test = (
                 by_matrix(Matrix(lab, record, asked, timeout))
                 if with_matrix

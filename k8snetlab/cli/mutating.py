@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from k8snetlab.errors import CheckError
@@ -13,11 +13,11 @@ from k8snetlab.oracle.mutants import Mutant, mutants
 from k8snetlab.oracle.witness import witness
 
 if TYPE_CHECKING:
+    from k8snetlab.cli.running import Running
     from k8snetlab.cli.sweeping import Matrix
     from k8snetlab.cluster.model import Cluster
     from k8snetlab.flows.matrix import Cell
     from k8snetlab.flows.model import Check
-    from k8snetlab.flows.verdict import Verdict
     from k8snetlab.lab.life import OwnedLab
     from k8snetlab.lab.store import Record
     from k8snetlab.plan.state import Plan
@@ -62,14 +62,27 @@ def by_checks(lab: OwnedLab, cluster: Cluster, timeout: float) -> Callable[[], F
         return None
     assert lab.holder is not None
     running = Running(lab.holder)
-
-    def verdicts() -> list[Verdict]:
-        return run_checks(running, checks, timeout, parallel=PARALLEL)
-
-    failing = [verdict.check.name for verdict in verdicts() if not verdict.passed]
+    failing = [v.check.name for v in run_checks(running, checks, timeout, parallel=PARALLEL) if not v.passed]
     if failing:
         raise CheckError(f"these checks fail already: {', '.join(failing)}", hint="k8snetlab check says why")
-    return lambda: _judged([(v.check, v.passed, v.result.outcome == "error") for v in verdicts()])
+    return lambda: _judged(_send_quickly(running, checks, timeout))
+
+
+def _send_quickly(running: Running, checks: Sequence[Check], timeout: float) -> Iterator[tuple[str, bool, bool]]:
+    """Of each check its name, whether it passed and whether it could not run: by the sweep what the sweep can do."""
+    from k8snetlab.cli.running import run_checks
+    from k8snetlab.lab.enter import run_in
+    from k8snetlab.probe.quick import outcomes, pair_of
+
+    pairs = {place: pair for place, check in enumerate(checks) if (pair := pair_of(check))}
+    quick = [checks[place] for place in pairs]
+    nodes = [node.name for node in running.cluster.nodes]
+    seen = run_in(running.holder, outcomes, quick, list(pairs.values()), nodes, timeout) if quick else []
+    for check, (outcome, _) in zip(quick, seen, strict=True):
+        yield check.name, outcome == check.expected, outcome == "error"
+    slow = [check for place, check in enumerate(checks) if place not in pairs]
+    for verdict in run_checks(running, slow, timeout, parallel=PARALLEL):
+        yield verdict.check.name, verdict.passed, verdict.result.outcome == "error"
 
 
 def by_matrix(matrix: Matrix) -> Callable[[], Finding] | None:
@@ -83,12 +96,15 @@ def by_matrix(matrix: Matrix) -> Callable[[], Finding] | None:
     return lambda: _compared(matrix, cells)
 
 
-def _judged(results: list[tuple[Check, bool, bool]]) -> Finding:
-    failed = [(check, error) for check, passed, error in results if not passed]
-    told = next((check for check, error in failed if not error), None)
-    if told is not None:
-        return "killed", f"check {told.name}"
-    return ("error", f"check {failed[0][0].name}") if failed else ("survived", "")
+def _judged(results: Iterable[tuple[str, bool, bool]]) -> Finding:
+    """The first check that fails kills; one that could not run says nothing. The rest is then not sent."""
+    error = ""
+    for name, passed, could_not_run in results:
+        if could_not_run:
+            error = error or name
+        elif not passed:
+            return "killed", f"check {name}"
+    return ("error", f"check {error}") if error else ("survived", "")
 
 
 def _compared(matrix: Matrix, cells: list[Cell]) -> Finding:

@@ -33,13 +33,15 @@ class Pair:
 class Sighting:
     """What one connection came to. `reached` is the address that a drop names, or the `ns/pod` that answered.
 
-    `silent`: there was neither an answer nor a trace of the packet.
+    `silent`: there was neither an answer nor a trace of the packet; `refused`: the answer was no, by the pod itself
+    (nothing listens there) or, when blocked, by a rule that rejects.
     """
 
     outcome: MatrixOutcome
     reason: str = ""
     reached: str = ""
     silent: bool = False
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

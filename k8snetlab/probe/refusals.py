@@ -39,11 +39,11 @@ def refusal(one: socket.socket, number: int, address: str, port: int, *, listeni
     if number == errno.ECONNREFUSED and offender in ("", address):
         if listening:
             return Sighting("error", f"refused: the lab's server does not listen on {port}, though it should")
-        return Sighting("allowed", f"reached the pod, where nothing listens on {port}")
+        return Sighting("allowed", f"reached the pod, where nothing listens on {port}", refused=True)
     if number == errno.ECONNRESET:
-        return Sighting("allowed", "connected, then reset by the pod")
+        return Sighting("allowed", "connected, then reset by the pod", refused=True)
     if said:
-        return Sighting("blocked", f"rejected by {offender} (ICMP: {said})")
+        return Sighting("blocked", f"rejected by {offender} (ICMP: {said})", refused=True)
     if number == errno.EPERM:  # netfilter's DROP in the sender's own OUTPUT
         return Sighting("blocked", "dropped by the sender's own firewall")
     return Sighting("error", f"no way to {address}: {os.strerror(number).lower()}")

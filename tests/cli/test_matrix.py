@@ -1,6 +1,6 @@
 """`matrix` on running labs: what it notices, what it refuses to call proven, and what it leaves behind: nothing.
 
-Enforcement is by hand here, in the nodes' FORWARD, so that it can be broken in every way.
+Enforcement is by hand here, in the nodes' FORWARD, so that it can be broken in every way; at the end come the engines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 MANIFESTS = """
 apiVersion: k8snetlab.dev/v1
 kind: Lab
-spec: {nodes: 2}
+spec: {nodes: 2, policyEngine: none}
 ---
 apiVersion: v1
 kind: Pod
@@ -232,3 +232,25 @@ main()
         again = lab("matrix")
         assert "did not reach its end; mending it first" in again.stderr
         assert lab("status").returncode == 0
+
+
+@pytest.mark.parametrize("config", ["policyEngine: iptables", "policyEngine: nftables", "iptablesBackend: legacy",
+                                    "kubeProxyMode: nftables", "ipFamily: ipv6"])  # fmt: skip
+def test_engines(run: Any, lab_name: Callable[[], str], config: str) -> None:
+    """The policies as the lab itself enforces them: proven, and not with a rule deleted."""
+    name = lab_name()
+    manifests = (MANIFESTS + POLICY).replace("policyEngine: none", config)
+    manifests = "---".join(part for part in manifests.split("---") if "both" not in part)
+    assert run("up", "--lab", name, "-f", "-", stdin=manifests).returncode == 0
+    done = run("matrix", "--lab", name, "-o", "json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    blocked = [cell for cell in json.loads(done.stdout)["cells"] if cell["observed"] == "blocked"]
+    assert [(cell["from"], cell["to"], cell["proven"], cell["reason"]) for cell in blocked] == [
+        ("y/c", "x/a", True, "node1: drop ingress")
+    ]
+    assert run("status", "--lab", name).returncode == 0
+    flush = "iptables-legacy -F FORWARD" if "legacy" in config else "nft flush ruleset"
+    subprocess.run(["ip", "netns", "exec", f"{name}.node1", "sh", "-c", flush], check=True)
+    broken = run("matrix", "--lab", name)
+    assert broken.returncode == 1
+    assert "expected blocked, allowed" in broken.stdout

@@ -122,7 +122,9 @@ def pair(port: int, address: str = "10.0.2.2", endpoint: str = "", listening: bo
 
 TCP, UDP = Manner(timeout=0.3), Manner(protocol="UDP", timeout=0.3)
 SILENT = "no answer within 0.3 s, and no rule told of a drop"
-ADMIN = "rejected by 10.0.1.1 (ICMP: administratively prohibited)"
+ADMIN = Sighting("blocked", "rejected by 10.0.1.1 (ICMP: administratively prohibited)", refused=True)
+ADMIN_6 = replace(ADMIN, reason=ADMIN.reason.replace("10.0.1.1", "fd01::1"))
+CLOSED = Sighting("allowed", "reached the pod, where nothing listens on 85", refused=True)
 
 
 @pytest.mark.parametrize(
@@ -140,16 +142,14 @@ ADMIN = "rejected by 10.0.1.1 (ICMP: administratively prohibited)"
             TCP, pair(81, "fd02::2"), Sighting("blocked", "node1: drop ingress", "fd02::2"), id="a drop over IPv6"
         ),
         pytest.param(TCP, pair(82), Sighting("blocked", SILENT, silent=True), id="a drop that nobody tells of"),
-        pytest.param(TCP, pair(83), Sighting("blocked", ADMIN), id="a rejection"),
-        pytest.param(
-            TCP, pair(83, "fd02::2"), Sighting("blocked", ADMIN.replace("10.0.1.1", "fd01::1")), id="over IPv6",
-        ),
+        pytest.param(TCP, pair(83), ADMIN, id="a rejection"),
+        pytest.param(TCP, pair(83, "fd02::2"), ADMIN_6, id="a rejection over IPv6"),
         pytest.param(
             TCP, pair(85), Sighting("error", "refused: the lab's server does not listen on 85, though it should"),
             id="the server has gone",
         ),
         pytest.param(
-            TCP, pair(85, listening=False), Sighting("allowed", "reached the pod, where nothing listens on 85"),
+            TCP, pair(85, listening=False), CLOSED,
             id="nothing listens, nothing should",
         ),
         pytest.param(
@@ -166,9 +166,9 @@ ADMIN = "rejected by 10.0.1.1 (ICMP: administratively prohibited)"
         pytest.param(UDP, pair(80), Sighting("allowed", reached="shop/b"), id="UDP is answered"),
         pytest.param(UDP, pair(81), Sighting("blocked", "node1: drop ingress", "10.0.2.2"), id="UDP is dropped"),
         pytest.param(UDP, pair(82), Sighting("blocked", SILENT, silent=True), id="UDP, and silence"),
-        pytest.param(UDP, pair(83), Sighting("blocked", ADMIN), id="UDP is rejected"),
+        pytest.param(UDP, pair(83), ADMIN, id="UDP is rejected"),
         pytest.param(
-            UDP, pair(85, listening=False), Sighting("allowed", "reached the pod, where nothing listens on 85"),
+            UDP, pair(85, listening=False), CLOSED,
             id="UDP to a closed port",
         ),
     ],
