@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from k8snetlab.manifests.api.meta import Protocol
 
 
-@click.command("mutate", epilog="Example: k8snetlab up -f shop/ && k8snetlab mutate")
+@click.command("mutate", epilog="Example: k8snetlab mutate --matrix --protocol UDP")
 @click.option("--matrix", "with_matrix", is_flag=True, help="Test by the matrix, not by the Check documents.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Of the matrix; by default each pod's first.")
 @click.option(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import resource
 import select
 import socket
 import time
@@ -31,7 +32,12 @@ from k8snetlab.probe.refusals import RECVERR, refusal
 Protocol = Literal["TCP", "UDP", "SCTP"]
 Progress = Callable[[str, int, int], None]  # of what, done, to do
 
-WINDOW: Final = 4096
+WINDOW: Final = 4096  # as far as the limit of open files allows
+_OTHER_FILES: Final = 256
+# Connection tracking remembers a UDP conversation for 30 s (nf_conntrack_udp_timeout), and whoever speaks from the same
+# port again belongs to it, whatever policies say by now. So ports are taken in turn, from a place that moves on.
+_PORTS: Final = range(32768, 61000)
+_PORTS_A_SECOND: Final = 400
 _PAYLOAD: Final = b"k8snetlab\n"  # no HTTP: the lab's server says in one line of JSON who it is, and closes
 _SIZE: Final = 4096
 _KINDS: Final[Mapping[str, tuple[int, int]]] = {
@@ -77,6 +83,7 @@ def sweep(
             run.listen(stack, node)
         told = 0.0
         for netns, group in groupby(range(len(pairs)), key=lambda place: pairs[place].netns):
+            run.port = run.first_port
             with namespaces.inside(netns):
                 for place in group:
                     run.start(place)
@@ -114,6 +121,8 @@ class _Sweep:
         self._poll = select.epoll()
         self._ask = manner.ask or manner.protocol == "UDP"
         self._stream = manner.protocol != "UDP"
+        self._window = max(1, min(WINDOW, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES))
+        self.first_port = self.port = int(time.monotonic() * _PORTS_A_SECOND)
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +149,7 @@ class _Sweep:
 
     def start(self, place: int) -> None:
         """Open one connection; the thread is in the sender's namespace."""
-        while len(self.pending) >= WINDOW:
+        while len(self.pending) >= self._window:
             self.turn(self.patience())
         pair = self.pairs[place]
         family = socket.AF_INET6 if ":" in pair.address else socket.AF_INET
@@ -155,7 +164,9 @@ class _Sweep:
         if self.manner.dscp:
             mark_packets(sock, self.manner.dscp)
         sock.setsockopt(*RECVERR[family], 1)
-        if pair.address != pair.endpoint:
+        if not self._stream:
+            self._take_port(sock)
+        elif pair.address != pair.endpoint:
             sock.bind(("", 0))  # a port of its own: connect(2) gives one port to several destinations
         number = sock.connect_ex((pair.address, pair.port))
         if number not in (0, errno.EINPROGRESS):
@@ -166,6 +177,18 @@ class _Sweep:
             self._close(sock)
         else:
             self._wait(place, sock)
+
+    def _take_port(self, sock: socket.socket) -> None:
+        """The next UDP port that is free here; the kernel's choice when all are taken."""
+        for _ in _PORTS:
+            self.port += 1
+            try:
+                sock.bind(("", _PORTS[self.port % len(_PORTS)]))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return
 
     def _wait(self, place: int, sock: socket.socket) -> None:
         fd = sock.fileno()
