@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def mutate_command(
     with_matrix: bool, port: int | None, protocol: Protocol, timeout: float, lab_name: str | None, output: str
 ) -> int:
-    """Change the NetworkPolicies of a running lab in one small way after the other, and run the checks on each.
+    """Change the policies of a running lab in one small way after the other, and run the checks on each.
 
     A change that no check notices survives: the checks do not test it. Afterwards the lab is as it was. Exits 0 when
     none survived, 1 when one did, 4 when there was none to try.

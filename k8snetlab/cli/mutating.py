@@ -41,7 +41,7 @@ def try_mutants(
     """Bring the lab to each mutant and test it; at the end of the iteration, however it ends, it is as it was."""
     with life.borrowed(lab, record) as become:
         for mutant in mutants(record.cluster):
-            found = witness(record.cluster, mutant.cluster, mutant.policy)
+            found = witness(record.cluster, mutant.cluster, mutant.kind, mutant.policy)
             if found is None:
                 yield _trial(mutant, "equivalent", "", "", 0.0)
                 continue

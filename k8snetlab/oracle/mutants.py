@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from k8snetlab.cluster.model import Cluster
+from k8snetlab.cluster.model import AdminPolicy, Cluster
 from k8snetlab.errors import Source
+from k8snetlab.manifests.api.admin_policy import ClusterNetworkPolicy
 from k8snetlab.manifests.api.meta import LabelSelector, Protocol
 from k8snetlab.manifests.api.networking import (
     IPBlock,
@@ -34,8 +35,10 @@ _TYPES: tuple[tuple[Type, Type], ...] = (("Ingress", "Egress"), ("Egress", "Ingr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """`policy` is `ns/name`, `part` the path of what is changed; `cluster` is the lab with the changed policy."""
+    """`policy` is `ns/name` (of an admin policy its name), `part` the path of what is changed; `cluster` is the lab
+    with the changed policy."""
 
+    kind: str
     policy: str
     part: str
     change: str
@@ -44,19 +47,42 @@ class Mutant:
 
 
 def mutants(cluster: Cluster) -> Iterator[Mutant]:
-    """Every mutant of every NetworkPolicy, in the order in which they are written."""
+    """Every mutant of every policy, NetworkPolicies first, each in the order in which it is written."""
     policies = cluster.network_policies
     for place, policy in enumerate(policies):
         key = f"{policy.metadata.namespace}/{policy.metadata.name}"
-        for (part, change, source), changed in _of_policy(policy):
+        for change, changed in _of_policy(policy):
             others = (*policies[:place], *((changed,) if changed else ()), *policies[place + 1 :])
-            yield Mutant(
-                policy=key,
-                part=part,
-                change=change,
-                source=source or policy.source,
-                cluster=replace(cluster, network_policies=others),
-            )
+            yield _mutant("NetworkPolicy", key, change, policy.source, replace(cluster, network_policies=others))
+    admins = cluster.admin_policies
+    for place, admin in enumerate(admins):
+        for change, altered in _of_admin_policy(admin):
+            rest = (*admins[:place], *((altered,) if altered else ()), *admins[place + 1 :])
+            name = admin.metadata.name
+            yield _mutant(type(admin).__name__, name, change, admin.source, replace(cluster, admin_policies=rest))
+
+
+def _mutant(kind: str, policy: str, change: Change, written: Source | None, cluster: Cluster) -> Mutant:
+    part, words, source = change
+    return Mutant(kind=kind, policy=policy, part=part, change=words, source=source or written, cluster=cluster)
+
+
+def _of_admin_policy(policy: AdminPolicy) -> Iterator[tuple[Change, AdminPolicy | None]]:
+    """The whole policy, each rule, and what each rule says: the first that matches decides, so each word counts."""
+    yield ("spec", "policy dropped", policy.source), None
+    opposite = {"Accept": "Deny", "Allow": "Deny", "Pass": "Deny"}
+    opposite["Deny"] = "Accept" if isinstance(policy, ClusterNetworkPolicy) else "Allow"
+    spec: Any = policy.spec  # three kinds with the same two lists
+    for direction in ("ingress", "egress"):
+        rules = getattr(spec, direction)
+        for place, rule in enumerate(rules):
+            here = f"spec.{direction}[{place}]"
+            turned = replace(rule, action=opposite[rule.action])
+            for words, changed in (
+                ("rule dropped", _without(rules, place)),
+                (f"{rule.action} changed to {turned.action}", _with(rules, place, turned)),
+            ):
+                yield (here, words, rule.source), replace(policy, spec=replace(spec, **{direction: changed}))
 
 
 def _of_policy(policy: NetworkPolicy) -> Iterator[tuple[Change, NetworkPolicy | None]]:

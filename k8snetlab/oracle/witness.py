@@ -32,13 +32,13 @@ class Witness:
         return f"{self.source} -> {self.destination} {self.protocol} {self.port}: {verdict}"
 
 
-def witness(cluster: Cluster, changed: Cluster, policy: str) -> Witness | None:
+def witness(cluster: Cluster, changed: Cluster, kind: str, policy: str) -> Witness | None:
     """None when they say the same of every pair of pods, nodes and external hosts, at every port that is open or named.
 
-    `policy` (`ns/name`) is the one that differs: only the pods that it selects, in either version, can tell.
+    `policy` of this `kind` is the one that differs: only the pods that it selects, in either version, can tell.
     """
     before, after = read_statutes(cluster), read_statutes(changed)
-    subjects = _subjects(before, policy) | _subjects(after, policy)
+    subjects = _subjects(before, kind, policy) | _subjects(after, kind, policy)
     opened = {key: _known(doors) for key, doors in listeners(cluster).items()}
     named = _named(before, after)
     # A port that is open makes the handiest witness: whoever tries it sees the difference.
@@ -67,8 +67,8 @@ def _first(
     return None
 
 
-def _subjects(statutes: Statutes, policy: str) -> set[str]:
-    found = (statute.subjects for statute in statutes.all if (statute.kind, statute.name) == ("NetworkPolicy", policy))
+def _subjects(statutes: Statutes, kind: str, policy: str) -> set[str]:
+    found = (statute.subjects for statute in statutes.all if (statute.kind, statute.name) == (kind, policy))
     return {pod for subjects in found for pod in subjects}
 
 

@@ -32,7 +32,7 @@ def mutants_table(trials: Sequence[Trial], *, wide: bool = False, colour: bool =
 
 def mutants_totals(trials: Sequence[Trial]) -> str:
     if not trials:
-        return "no NetworkPolicy to change"
+        return "no policy to change"
     fates = Counter(trial.fate for trial in trials)
     counts = ", ".join(f"{fates[fate]} {fate}" for fate in _COLOURS if fates[fate])
     tried = [trial.milliseconds for trial in trials if trial.milliseconds]

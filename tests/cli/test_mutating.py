@@ -187,7 +187,7 @@ def test_exit_codes(run: Any, lab_name: Callable[[], str]) -> None:
     assert (done.returncode, done.stderr.splitlines()[0]) == (4, "no Check documents: write some, or --matrix")
     assert run("delete", "--lab", name, "networkpolicy", "db").returncode == 0
     done = run("mutate", "--lab", name, "--matrix")
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (4, "no NetworkPolicy to change")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (4, "no policy to change")
 
 
 @pytest.mark.parametrize("config", ["policyEngine: nftables", "iptablesBackend: legacy"])

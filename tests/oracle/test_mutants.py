@@ -62,7 +62,7 @@ def told(build: Build, spec: str) -> dict[str, str | None]:
     for mutant in mutants(cluster):
         assert mutant.policy == "x/p"
         assert mutant.source is not None
-        shown = witness(cluster, mutant.cluster, mutant.policy)
+        shown = witness(cluster, mutant.cluster, mutant.kind, mutant.policy)
         found[f"{mutant.part}: {mutant.change}"] = str(shown) if shown else None
     return found
 
@@ -248,3 +248,46 @@ def test_admin_policies_are_covered_by_their_own_names(build: Build) -> None:
         ("AdminNetworkPolicy guard", 1)
     ]
     assert [each.selector for each in unmatched(cluster)] == ["spec.ingress[0].from[0]"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "spec", "shown"),
+    [
+        pytest.param(
+            "AdminNetworkPolicy",
+            "v1alpha1",
+            "{priority: 1, subject: {namespaces: {}}, ingress: ["
+            "{action: Allow, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: b}}}}]},"
+            "{action: Deny, from: [{namespaces: {}}]}]}",
+            {
+                "spec: policy dropped": "pod/x/a -> pod/x/b TCP 80: now allowed",
+                "spec.ingress[0]: rule dropped": "pod/x/b -> pod/x/a TCP 80: now blocked",
+                "spec.ingress[0]: Allow changed to Deny": "pod/x/b -> pod/x/a TCP 80: now blocked",
+                "spec.ingress[1]: rule dropped": "pod/x/a -> pod/x/b TCP 80: now allowed",
+                "spec.ingress[1]: Deny changed to Allow": "pod/x/a -> pod/x/b TCP 80: now allowed",
+            },
+            id="AdminNetworkPolicy",
+        ),
+        pytest.param(
+            "ClusterNetworkPolicy",
+            "v1alpha2",
+            "{tier: Baseline, priority: 1, subject: {namespaces: {}},"
+            " egress: [{action: Deny, to: [{namespaces: {}}]}]}",
+            {
+                "spec: policy dropped": "pod/x/b -> pod/x/a TCP 80: now allowed",
+                "spec.egress[0]: rule dropped": "pod/x/b -> pod/x/a TCP 80: now allowed",
+                "spec.egress[0]: Deny changed to Accept": "pod/x/b -> pod/x/a TCP 80: now allowed",
+            },
+            id="ClusterNetworkPolicy",
+        ),
+    ],
+)
+def test_admin_policies_have_mutants(build: Build, kind: str, version: str, spec: str, shown: dict[str, str]) -> None:
+    pods = PODS.rpartition("---")[0]
+    head = f"apiVersion: policy.networking.k8s.io/{version}\nkind: {kind}\nmetadata: {{name: guard}}\n"
+    cluster = build(f"{pods}---\n{head}spec: {spec}\n", nodes=2)
+    found = {
+        f"{each.part}: {each.change}": str(witness(cluster, each.cluster, each.kind, each.policy))
+        for each in mutants(cluster)
+    }
+    assert found == shown

@@ -45,7 +45,7 @@ def test_totals_of_mutants() -> None:
     assert mutants_totals([KILLED, SURVIVED, EQUAL]) == (
         "3 mutants: 1 killed, 1 survived, 1 equivalent; 30 ms to apply one"
     )
-    assert mutants_totals([]) == "no NetworkPolicy to change"
+    assert mutants_totals([]) == "no policy to change"
 
 
 def test_mutants_as_json() -> None:
