@@ -36,7 +36,9 @@ def lift(nodes: Collection[str]) -> None:
 def _check(node: str, completed: processes.Completed) -> None:
     if completed.returncode:
         reason = completed.stderr.decode(errors="replace").strip().partition("\n")[0]
-        raise KernelError("plant control rules", netns=node, reason=reason)
+        raise KernelError(
+            "plant control rules", netns=node, reason=reason, hint="k8snetlab doctor says what is missing"
+        )
 
 
 def _commands(points: Iterable[ControlPoint]) -> Iterator[processes.Command]:

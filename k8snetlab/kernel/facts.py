@@ -86,6 +86,8 @@ def _tried() -> Iterator[Fact]:
     yield _iptables_legacy()
     yield _tool_in_namespace("nftables", ["nft", "list", "ruleset"], "kubeProxyMode: nftables", "nftables")
     yield _tool_in_namespace("ipset", ["ipset", "list", "-name"], "kubeProxyMode: ipvs", "ipset")
+    log = ["iptables", "-A", "FORWARD", "-m", "dscp", "--dscp", "1", "-j", "NFLOG", "--nflog-group", "1"]
+    yield _tool_in_namespace("NFLOG, dscp match", log, "matrix: the proof of blocks", "iptables")
     yield _ipvs()
     yield sctp()
     yield _tool_in_namespace(

@@ -21,13 +21,13 @@ _COMMENT: Final = re.compile(r'--comment (?:"((?:[^"\\]|\\.)*)"|(\S+))')
 
 @dataclass(frozen=True, slots=True)
 class LegacyRule:
-    """One rule of the table `filter`, as `iptables-save` prints it without `-A CHAIN`."""
+    """One rule of the table `filter`, as `iptables-save` prints it without `-A CHAIN`; see `rules.KernelRule`."""
 
     family: Family
     chain: str
     rule: str
     comment: str
-    packets: int
+    packets: int | None
 
 
 def read(netns: str) -> Iterator[LegacyRule]:
@@ -42,7 +42,8 @@ def read(netns: str) -> Iterator[LegacyRule]:
                     packets, chain, rule = found.groups()
                     comment = _COMMENT.search(rule)
                     said = (comment[1] or comment[2] or "") if comment else ""
-                    yield LegacyRule(family, chain, rule, said.replace("\\", ""), int(packets))
+                    counted = None if " -j NFLOG " in rule else int(packets)
+                    yield LegacyRule(family, chain, rule, said.replace("\\", ""), counted)
 
 
 def deletion(rules: Sequence[LegacyRule]) -> str:

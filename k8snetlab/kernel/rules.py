@@ -27,6 +27,7 @@ _TABLE, _CHAIN, _HANDLE, _EXPRESSIONS, _USERDATA = 1, 2, 3, 4, 7
 _NAME, _DATA = 1, 2  # NFTA_EXPR_NAME, NFTA_EXPR_DATA
 _BYTES, _PACKETS = 1, 2  # NFTA_COUNTER_*
 _MATCH_NAME, _MATCH_INFO = 1, 3
+_TARGET_NAME: Final = 1
 _COMMENT: Final = 0  # NFTNL_UDATA_RULE_COMMENT
 _NFGENMSG: Final = 4
 _FAMILIES: Final[dict[int, Family]] = {socket.AF_INET: 4, socket.AF_INET6: 6}
@@ -36,7 +37,8 @@ _ATTRIBUTE: Final = Struct("=HH")
 
 @dataclass(frozen=True, slots=True)
 class KernelRule:
-    """One rule; `packets` is None for one without a counter (iptables' always have one)."""
+    """One rule; `packets` is None for one without a counter (iptables' always have one), and for one that only logs:
+    what it logs meets the next rule too."""
 
     netns: str
     family: Family
@@ -93,12 +95,17 @@ def _batch_mark(kind: int) -> bytes:
 def _rule(netns: str, family: Family, body: bytes) -> KernelRule:
     found = attributes(body, _NFGENMSG)
     comment, packets = _written(found.get(_USERDATA, b"")), None
+    logs = decides = False
     for expression in _elements(found.get(_EXPRESSIONS, b"")):
         name, data = netlink.string(expression, _NAME), attributes(expression.get(_DATA, b""))
         if name == "counter":
             packets = int.from_bytes(data.get(_PACKETS, b""), "big")
         elif name == "match" and netlink.string(data, _MATCH_NAME) == "comment":
             comment = data.get(_MATCH_INFO, b"").partition(b"\0")[0].decode(errors="replace")
+        elif name == "log" or (name == "target" and netlink.string(data, _TARGET_NAME) == "NFLOG"):
+            logs = True
+        elif name in ("immediate", "target"):
+            decides = True
     return KernelRule(
         netns,
         family,
@@ -106,7 +113,7 @@ def _rule(netns: str, family: Family, body: bytes) -> KernelRule:
         netlink.string(found, _CHAIN),
         int.from_bytes(found.get(_HANDLE, b""), "big"),
         comment,
-        packets,
+        None if logs and not decides else packets,
     )
 
 

@@ -32,7 +32,9 @@ from k8snetlab.probe.refusals import RECVERR, refusal
 Protocol = Literal["TCP", "UDP", "SCTP"]
 Progress = Callable[[str, int, int], None]  # of what, done, to do
 
-WINDOW: Final = 4096  # as far as the limit of open files allows
+# How many may wait at a time, as far as the limit of open files allows. Datagrams wait in a server's socket buffer too.
+WINDOW: Final = 4096
+_DATAGRAMS: Final = 1024
 _OTHER_FILES: Final = 256
 # Connection tracking remembers a UDP conversation for 30 s (nf_conntrack_udp_timeout), and whoever speaks from the same
 # port again belongs to it, whatever policies say by now. So ports are taken in turn, from a place that moves on.
@@ -121,7 +123,9 @@ class _Sweep:
         self._poll = select.epoll()
         self._ask = manner.ask or manner.protocol == "UDP"
         self._stream = manner.protocol != "UDP"
-        self._window = max(1, min(WINDOW, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES))
+        self._window = max(
+            1, min(WINDOW if self._stream else _DATAGRAMS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES)
+        )
         self.first_port = self.port = int(time.monotonic() * _PORTS_A_SECOND)
 
     def __enter__(self) -> Self:

@@ -40,8 +40,8 @@ def node(lab: None) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def sh(command: str) -> str:
-    done = processes.run(["sh", "-ec", command], "node1")
+def sh(command: str, shell: str = "sh") -> str:
+    done = processes.run([shell, "-ec", command], "node1")
     assert done.returncode == 0, done.stderr
     return done.stdout.decode()
 
@@ -67,6 +67,15 @@ def test_rules_are_read_with_comment_and_counter() -> None:
         (4, "policies", "forward", "shop/api ingress[0]", 0),
         (6, "policies", "forward", "shop/api egress[1]", 0),
     ]
+
+
+@pytest.mark.parametrize("iptables", ["iptables", "iptables-legacy"])
+def test_what_is_logged_and_then_dropped_counts_once(iptables: str) -> None:
+    match = '-A OUTPUT -p udp -m comment --comment "cluster/guard egress[0]"'
+    sh(f"nft flush ruleset; {iptables} {match} -j NFLOG --nflog-group 100; {iptables} {match} -j DROP")
+    sh("ip link set lo up")
+    sh("for n in 1 2 3; do echo > /dev/udp/127.0.0.1/9 || true; done", shell="bash")
+    assert rules.packets_by_comment(["node1"]) == {"cluster/guard egress[0]": 3}
 
 
 def test_planted_at_the_head_and_lifted_without_a_trace() -> None:
