@@ -24,8 +24,8 @@ from pathlib import Path
 
 from builds import NODES, Size, write_batches, write_pods, write_services
 from costs import Cost, Memory, cost_of, cost_row, cpu_seconds, ratios, resident
-from measure import PRIVATE, quiet_kernel, row, run, stopwatch
 from matrix import time_curls, write_policies
+from measure import PRIVATE, quiet_kernel, row, run, stopwatch
 
 HERE = Path(__file__).parent
 LAB = f"bench-{os.getpid()}"

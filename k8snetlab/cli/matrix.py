@@ -55,7 +55,7 @@ def matrix_command(
     """
     from k8snetlab.cli.running import pick
     from k8snetlab.cli.sweeping import Matrix, owned
-    from k8snetlab.oracle.matrix import left_out, question
+    from k8snetlab.oracle.matrix import cut_off, left_out, question
     from k8snetlab.report.matrix import legend, matrix_json, matrix_table, matrix_wide, totals
 
     with owned(pick(lab_name)) as (lab, record):
@@ -72,6 +72,8 @@ def matrix_command(
     if missing:
         why = "no Service leads to them" if via == "service" else f"they have no {asked.protocol} port"
         say(f"left out as receivers, since {why}: {', '.join(missing)}")
+    if nodes := cut_off(record.cluster):
+        say(f"left out with their pods, since they are cut off: {', '.join(nodes)}")
     say(totals(cells))
     if not cells:
         return 4

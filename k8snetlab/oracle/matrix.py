@@ -81,12 +81,20 @@ def left_out(cluster: Cluster, question: Question, asked: Sequence[Pair]) -> tup
     return tuple(pod.key for pod in pods if pod.key not in receivers) if len(pods) > 1 else ()
 
 
+def cut_off(cluster: Cluster) -> tuple[str, ...]:
+    """The nodes that are cut off: their pods are in no pair."""
+    return tuple(node.name for node in cluster.nodes if not node.ready)
+
+
 def _pods(cluster: Cluster, question: Question) -> tuple[Pod, ...]:
-    """Those that run, with an address of the family. The lab's own add-ons are asked for by their namespace only."""
+    """Those that run, with an address of the family, on a node that is not cut off. The lab's own add-ons are asked
+    for by their namespace only."""
+    reachable = {node.name for node in cluster.nodes if node.ready}
     return tuple(
         pod
         for pod in cluster.pods
         if pod.phase == "Running"
+        and pod.node in reachable
         and address_of(pod.ips, question.family)
         and (pod.namespace == question.namespace if question.namespace else not _is_addon(pod))
     )

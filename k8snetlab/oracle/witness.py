@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.listeners import listeners
-from k8snetlab.cluster.model import Cluster, Family, Pod
+from k8snetlab.cluster.model import Cluster, Family
 from k8snetlab.manifests.api.meta import Protocol
 from k8snetlab.oracle.parties import Party, node_party, pod_party
 from k8snetlab.oracle.policy import judge
@@ -74,18 +74,16 @@ def _subjects(statutes: Statutes, kind: str, policy: str) -> set[str]:
 
 def _pairs(cluster: Cluster, subjects: set[str], family: Family) -> Iterator[tuple[Party, Party]]:
     """Everybody to and from the subjects, pods first: a pod is the handiest witness."""
-    pods = [party for pod in cluster.pods if _is_there(pod) and (party := pod_party(pod, family))]
-    nodes = [party for node in cluster.nodes if (party := node_party(node, family))]
+    ready = {node.name: node for node in cluster.nodes if node.ready}
+    pods = [pod for pod in cluster.pods if pod.phase == "Running" and not pod.host_network and pod.node in ready]
+    ends = [party for pod in pods if (party := pod_party(pod, family))]
+    nodes = [party for node in ready.values() if (party := node_party(node, family))]
     outside = [Party(names.outside_address(name, family)) for name in (names.CLIENT, names.INTERNET)]
-    for subject in (party for party in pods if party.pod and party.pod.key in subjects):
-        for other in (*pods, *outside, *nodes):
+    for subject in (party for party in ends if party.pod and party.pod.key in subjects):
+        for other in (*ends, *outside, *nodes):
             if other is not subject:
                 yield other, subject
                 yield subject, other
-
-
-def _is_there(pod: Pod) -> bool:
-    return pod.phase == "Running" and not pod.host_network
 
 
 def _known(doors: Iterable[tuple[str, int]]) -> list[Door]:

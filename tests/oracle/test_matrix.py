@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.errors import UsageError
-from k8snetlab.oracle.matrix import expected, left_out, pairs, question
+from k8snetlab.oracle.matrix import cut_off, expected, left_out, pairs, question
 
 Build = Callable[..., Cluster]
 
@@ -140,6 +141,13 @@ def test_who_is_left_out(build: Build) -> None:
     cluster = build(PODS, nodes=2)
     asked = question(cluster, 0, "TCP", "pod", "", None)
     assert left_out(cluster, asked, pairs(cluster, asked)) == ("x/b", "y/c")
+
+
+def test_pods_of_a_node_that_is_cut_off(build: Build) -> None:
+    cluster = build(PODS, nodes=2)
+    down = replace(cluster, nodes=(cluster.nodes[0], replace(cluster.nodes[1], ready=False)))
+    assert ask(down) == [("y/c", "x/a", "10.244.0.2", 81)]
+    assert (cut_off(cluster), cut_off(down)) == ((), ("node2",))
 
 
 @pytest.mark.parametrize(
