@@ -116,7 +116,8 @@ def test_up_ended_at_any_moment(
         end(how, up.pid, directory / name / "holder")
         _, said = up.communicate(timeout=60)
     if how == "Ctrl-C" and up.returncode:
-        assert up.returncode in (130, -signal.SIGINT), said
+        # Before any line of ours has run, Python itself ends with a traceback and 1.
+        assert up.returncode in (130, -signal.SIGINT) or "/k8snetlab/" not in said, said
         assert not published(name)
     if seconds > sorted(MOMENTS)[len(MOMENTS) // 2]:
         assert run("up", "--lab", name, "-f", "-", stdin=SMALL).returncode == 0

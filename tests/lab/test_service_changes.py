@@ -1,4 +1,4 @@
-"""What becomes of clients while Services change, in each mode (conformance 1.3 #15; 1.4 #9, #10, #13; 1.9 #1, #2, #5)."""
+"""What becomes of clients while Services change, in each mode (conformance 1.3 #15; 1.4 #9, #10, #13; 1.9 #1, 2, 5)."""
 
 from __future__ import annotations
 
