@@ -24,7 +24,20 @@ from k8snetlab.lab.holder import Holder
 from k8snetlab.lab.life import OwnedLab
 from k8snetlab.lab.store import Record
 from k8snetlab.manifests.document import Manifests
-from k8snetlab.plan.state import Address, Drift, KernelObject, Netns, Plan, PodServer, Process, Sysctl, Veth
+from k8snetlab.plan.controls import control_points
+from k8snetlab.plan.state import (
+    Address,
+    Drift,
+    Family,
+    IptablesChain,
+    KernelObject,
+    Netns,
+    Plan,
+    PodServer,
+    Process,
+    Sysctl,
+    Veth,
+)  # fmt: skip
 
 pytestmark = pytest.mark.root
 
@@ -305,3 +318,42 @@ def test_a_process_is_its_pod(name: str) -> None:
     run_in(running(name), servers.apply, [], [program])
     assert run_in(running(name), servers.observe) == {SERVER}
     assert "sleep 1000" not in inside(name, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+
+
+def test_a_borrowed_lab_comes_back(name: str) -> None:
+    up(name)
+    with life.locked(name) as lab:
+        with life.borrowed(lab, record(SMALL)) as become:
+            assert become(Plan(CHANGED)).extra
+            assert "10.244.0.9" in inside(name, "ip -n shop_api -br addr show eth0")
+            assert not store.is_clean(running(name).state)
+            become(Plan((*SMALL, DAEMON)))
+        assert store.is_clean(running(name).state)
+    assert not life.status(running(name))
+
+
+def test_a_borrowed_lab_comes_back_from_a_change_that_fails(name: str) -> None:
+    up(name)
+    impossible = IptablesChain("node1", 4, "filter", "FORWARD", "ACCEPT", ("-j NOWHERE",))
+    with life.locked(name) as lab:
+        with pytest.raises(KernelError, match="NOWHERE"), life.borrowed(lab, record(SMALL)) as become:
+            become(Plan((*SMALL, OTHER_ADDRESS, impossible)))
+        assert store.is_clean(running(name).state)
+    assert not life.status(running(name))
+
+
+def stop_under_controls(name: str) -> None:
+    assert "control of the prober" in inside(name, "ip netns exec node1 iptables -S")
+    assert not store.is_clean(running(name).state)
+    raise KeyboardInterrupt
+
+
+def test_control_rules_stand_for_the_body_only(name: str) -> None:
+    up(name)
+    families: tuple[Family, ...] = (4,)
+    points = control_points(Plan(SMALL), ("node1",), families, 100)
+    with life.locked(name) as lab:
+        with pytest.raises(KeyboardInterrupt), life.controlled(lab, points):
+            stop_under_controls(name)
+        assert store.is_clean(running(name).state)
+    assert "control of the prober" not in inside(name, "ip netns exec node1 iptables -S")
