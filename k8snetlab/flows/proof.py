@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from k8snetlab.flows.matrix import Cell, MatrixOutcome, Pair, Sighting
 
 Way = tuple[str, str]  # from a node to a node
+CONTROL_PREFIX: Final = "drop control"  # what the planted deny logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,16 @@ class Controls:
 
 
 def controls(pairs: Sequence[Pair], sightings: Sequence[Sighting], node_of: Mapping[str, str]) -> Controls:
-    """`node_of` gives each pod's node."""
+    """`node_of` gives each pod's node. To deny, a connection that is allowed is best: nothing else blocks that."""
     positive = tuple(place for place, sighting in enumerate(sightings) if sighting.outcome == "blocked")
     negative: dict[Way, int] = {}
     for place in positive:
         negative.setdefault(way(pairs[place], node_of), place)
+    open_ways = dict.fromkeys(negative, True)
+    for place, sighting in enumerate(sightings) if negative else ():
+        between = way(pairs[place], node_of)
+        if sighting.outcome == "allowed" and open_ways.pop(between, False):
+            negative[between] = place
     return Controls(positive, negative)
 
 
@@ -44,21 +51,25 @@ def prove(
     node_of: Mapping[str, str],
 ) -> list[Cell]:
     """The cells; `passed` are the positive controls by place, `denied` the negative ones by way."""
+    denied_at = controls(pairs, sightings, node_of).negative
+    ways = {between for between, place in denied_at.items() if sightings[place].outcome == "allowed"}
     cells = []
     for place, (pair, wanted, seen) in enumerate(zip(pairs, expected, sightings, strict=True)):
         doubt = ""
         if seen.outcome == "blocked":
-            doubt = _doubt(passed.get(place), denied.get(way(pair, node_of)), way(pair, node_of))
+            between = way(pair, node_of)
+            doubt = _doubt(passed.get(place), denied.get(between), between, was_open=between in ways)
         reason = f"not proven: {doubt} (seen: {seen.reason})" if doubt else seen.reason
         cells.append(Cell(pair, wanted, seen.outcome, reason, proven=not doubt))
     return cells
 
 
-def _doubt(passed: Sighting | None, denied: Sighting | None, between: Way) -> str:
+def _doubt(passed: Sighting | None, denied: Sighting | None, between: Way, *, was_open: bool) -> str:
     if passed is None or denied is None:
         return "the controls were not sent"
     if passed.outcome != "allowed":
         return f"it does not pass without the policies either: {passed.reason}"
-    if denied.outcome != "blocked":
+    # What a policy blocks anyway proves nothing unless it was the planted rule that told of the drop.
+    if denied.outcome != "blocked" or not (was_open or CONTROL_PREFIX in denied.reason):
         return f"a planted deny between {between[0]} and {between[1]} is not seen as a block"
     return ""

@@ -13,12 +13,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from k8snetlab.flows.proof import CONTROL_PREFIX
 from k8snetlab.plan.state import Family, IptablesChain, NftChain, Plan
 
 PASS: Final = 0x2B
 DENY: Final = 0x2F
 COMMENT: Final = "control of the prober"
-PREFIX: Final = "drop control"
 _HOOKS: Final = ("FORWARD", "INPUT", "OUTPUT")
 
 
@@ -78,7 +78,7 @@ def _filters(chain: NftChain) -> bool:
 def _iptables_point(node: str, family: Family, tool: Tool, chain: str, group: int) -> ControlPoint:
     comment = f'-m comment --comment "{COMMENT}"'
     rules = (
-        f'-m dscp --dscp {DENY:#04x} {comment} -j NFLOG --nflog-prefix "{PREFIX}" --nflog-group {group}',
+        f'-m dscp --dscp {DENY:#04x} {comment} -j NFLOG --nflog-prefix "{CONTROL_PREFIX}" --nflog-group {group}',
         f"-m dscp --dscp {DENY:#04x} {comment} -j DROP",
         f"-m dscp --dscp {PASS:#04x} {comment} -j ACCEPT",
     )
@@ -88,6 +88,6 @@ def _iptables_point(node: str, family: Family, tool: Tool, chain: str, group: in
 def _nft_rules(family: Family, group: int) -> tuple[str, ...]:
     field = "ip dscp" if family == 4 else "ip6 dscp"
     return (
-        f'{field} {DENY:#04x} log prefix "{PREFIX}" group {group} drop comment "{COMMENT}"',
+        f'{field} {DENY:#04x} log prefix "{CONTROL_PREFIX}" group {group} drop comment "{COMMENT}"',
         f'{field} {PASS:#04x} accept comment "{COMMENT}"',
     )

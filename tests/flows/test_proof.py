@@ -13,6 +13,8 @@ PAIRS = [
     for s, r in (("x/a", "x/b"), ("x/a", "x/c"), ("x/b", "x/c"), ("x/c", "x/a"))
 ]
 ALLOWED, DROPPED, ERROR = Sighting("allowed"), Sighting("blocked", "node2: drop ingress"), Sighting("error", "no way")
+PLANTED = Sighting("blocked", "node1: drop control")
+SILENCE = Sighting("blocked", "no answer within 1 s", silent=True)
 SEEN = [ALLOWED, DROPPED, DROPPED, ERROR]
 EXPECTED: list[MatrixOutcome] = ["allowed", "blocked", "blocked", "allowed"]
 CROSS = "node1", "node2"
@@ -32,10 +34,18 @@ def test_no_block_needs_no_control() -> None:
 @pytest.mark.parametrize(
     ("passed", "denied", "reason"),
     [
-        pytest.param(ALLOWED, DROPPED, "", id="both held"),
-        pytest.param(ERROR, DROPPED, "it does not pass without the policies either: no way", id="something is broken"),
+        pytest.param(ALLOWED, PLANTED, "", id="both held"),
         pytest.param(
-            DROPPED, DROPPED, "it does not pass without the policies either: node2: drop ingress",
+            ALLOWED, DROPPED, "a planted deny between node1 and node2 is not seen as a block",
+            id="the policy itself blocked the control",
+        ),
+        pytest.param(
+            ALLOWED, SILENCE, "a planted deny between node1 and node2 is not seen as a block",
+            id="something blocked the control, and nobody knows what",
+        ),
+        pytest.param(ERROR, PLANTED, "it does not pass without the policies either: no way", id="something is broken"),
+        pytest.param(
+            DROPPED, PLANTED, "it does not pass without the policies either: node2: drop ingress",
             id="something else drops it",
         ),
         pytest.param(
@@ -56,3 +66,12 @@ def test_proof(passed: Sighting | None, denied: Sighting | None, reason: str) ->
     expected = f"not proven: {reason} (seen: node2: drop ingress)" if reason else "node2: drop ingress"
     assert cells[1].reason == expected
     assert [cell.as_expected for cell in cells] == [True, not reason, cells[2].proven, False]
+
+
+def test_what_is_allowed_is_denied_rather_than_what_is_blocked() -> None:
+    """Only the planted deny can have blocked it, whether it told or not."""
+    seen = [ALLOWED, DROPPED, ALLOWED, ALLOWED]
+    assert controls(PAIRS, seen, NODE_OF).negative == {CROSS: 2}
+    for denied, proven in ((PLANTED, True), (SILENCE, True), (ALLOWED, False)):
+        cells = prove(PAIRS, EXPECTED, seen, {1: ALLOWED}, {CROSS: denied}, NODE_OF)
+        assert cells[1].proven is proven
