@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from k8snetlab.cluster.model import Node, Workload
+from k8snetlab.cluster.model import ADDON_LABEL, Node, Workload
 from k8snetlab.cluster.node_fit import daemon_fits
 from k8snetlab.cluster.podnames import MAX_BASE_LENGTH, generated, template_hash
 from k8snetlab.cluster.problems import problem
@@ -72,7 +72,8 @@ def expand(
     for document in ordered:
         _expand_document(expansion, _with_name(expansion, document))
     expansion.workloads.sort(key=lambda workload: (workload.namespace, workload.name, workload.kind))
-    expansion.seeds.sort(key=lambda seed: seed.order)
+    # The lab's add-ons come last: where the user's pods go and what addresses they get does not depend on them.
+    expansion.seeds.sort(key=lambda seed: (ADDON_LABEL in seed.labels, seed.order))
     return expansion.seeds, tuple(expansion.workloads)
 
 
