@@ -22,6 +22,7 @@ COMMANDS = {
     "status": ("status", "Show this lab's objects and its drift from the plan."),
     "get": ("get", "Show Kubernetes objects with their status."),
     "probe": ("probe", "Send one flow, now."),
+    "dns-trace": ("dns_trace", "Show every question a pod's resolver sends for a name."),
     "explain": ("explain", "Say why policies allow or deny a flow, and send it."),
     "exec": ("exec", "Run a command in a pod, a node or an external host."),
     "shell": ("shell", "Open a shell in a pod, a node or an external host."),
