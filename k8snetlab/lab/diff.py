@@ -30,6 +30,8 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "RealServer": ("netns", "protocol", "virtual", "virtual_port", "address", "port"),
     "UdpDestination": ("netns", "family", "address", "port"),
     "PodServer": ("netns", "pod"),
+    "DnsServer": ("netns", "pod"),
+    "DnsName": ("view", "name"),
     "HealthCheck": ("netns", "service"),
     "Announcement": ("address",),
     "LearnedRoute": ("netns", "destination"),

@@ -13,6 +13,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from typing import Literal
 
 from k8snetlab.dataclass import dataclass
+from k8snetlab.plan.state_programs import DnsName as DnsName
+from k8snetlab.plan.state_programs import DnsServer as DnsServer
+from k8snetlab.plan.state_programs import File as File
+from k8snetlab.plan.state_programs import Process as Process
 
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
@@ -335,30 +339,6 @@ class LearnedRoute:
     gateways: tuple[IPAddress, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file that programs of the lab read, below /run/files; `path` is relative to that, `FOLDER/NAME`.
-
-    When it changes, each Process that was started with a file of the same folder gets SIGHUP.
-    """
-
-    path: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A program of the host that runs in a namespace until the lab ends; `name` is unique in the lab.
-
-    `pod` is `ns/name` when it stands for a pod's container: it then sees that pod's hostname, hosts and resolv.conf.
-    """
-
-    netns: str
-    name: str
-    argv: tuple[str, ...]
-    pod: str = ""
-
-
 KernelObject = (
     Netns
     | Bridge
@@ -381,6 +361,8 @@ KernelObject = (
     | RealServer
     | UdpDestination
     | PodServer
+    | DnsServer
+    | DnsName
     | HealthCheck
     | Announcement
     | LearnedRoute
