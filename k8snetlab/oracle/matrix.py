@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.endpoint_choice import categorize
-from k8snetlab.cluster.model import Cluster, Family, Pod, Service, ServicePort
+from k8snetlab.cluster.model import ADDON_LABEL, Cluster, Family, Pod, Service, ServicePort
 from k8snetlab.errors import UsageError
 from k8snetlab.flows.matrix import MatrixOutcome, Pair, Via
 from k8snetlab.manifests.api.meta import Protocol
@@ -18,8 +18,6 @@ from k8snetlab.oracle.parties import pod_party
 from k8snetlab.oracle.places import Scene, address_of
 from k8snetlab.oracle.policy import judge
 from k8snetlab.oracle.statutes import read_statutes
-
-ADDON_LABEL = "k8snetlab.dev/addon"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
