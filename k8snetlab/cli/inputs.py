@@ -35,8 +35,8 @@ def summary(cluster: Cluster) -> str:
     """What was understood and what was ignored, in one line."""
     counts = {
         "node": len(cluster.nodes),
-        "pod": len(cluster.pods),
-        "service": len(cluster.services),
+        "pod": len(cluster.own_pods),
+        "service": len(cluster.own_services),
     }
     text = ", ".join(f"{number} {word}{'' if number == 1 else 's'}" for word, number in counts.items())
     ignored = ", ".join(f"{number} {kind}" for kind, number in sorted(cluster.ignored.items()))

@@ -35,6 +35,6 @@ def _row(holder: Holder) -> dict[str, str | int]:
         "name": holder.lab,
         "pid": holder.pid,
         "nodes": len(cluster.nodes) if cluster else 0,
-        "pods": len(cluster.pods) if cluster else 0,
-        "services": len(cluster.services) if cluster else 0,
+        "pods": len(cluster.own_pods) if cluster else 0,
+        "services": len(cluster.own_services) if cluster else 0,
     }

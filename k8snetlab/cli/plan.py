@@ -29,7 +29,7 @@ def plan_command(files: Sequence[str], lab_name: str | None, output: str, **topo
 
     manifests = read(files)
     name = lab_name or lab_document_name(manifests) or "default"
-    cluster = resolve(manifests, overrides(name=name, **topology))
+    cluster = resolve(manifests, overrides(name=name, **topology), with_addons=True)
     plan = build(cluster)
     if output == "shell":
         data(script(plan, name))

@@ -28,8 +28,8 @@ def status_command(lab_name: str | None, output: str) -> int:
                 "lab": running.name,
                 "pid": running.holder.pid,
                 "nodes": len(cluster.nodes),
-                "pods": len(cluster.pods),
-                "services": len(cluster.services),
+                "pods": len(cluster.own_pods),
+                "services": len(cluster.own_services),
                 "complete": running.complete,
                 "drift": {
                     "missing": [to_json(item) for item in drift.missing],

@@ -67,8 +67,8 @@ def up_json(name: str, cluster: Cluster, changed: dict[str, int], seconds: float
     return {
         "lab": name,
         "nodes": len(cluster.nodes),
-        "pods": len(cluster.pods),
-        "services": len(cluster.services),
+        "pods": len(cluster.own_pods),
+        "services": len(cluster.own_services),
         "changed": changed,
         "seconds": seconds,
     }

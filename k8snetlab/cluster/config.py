@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Literal
 
 from k8snetlab.cluster.model import Family, IPNetwork, LabConfig
 from k8snetlab.cluster.problems import problem
@@ -90,12 +91,21 @@ def configure(document: LabDocument, problems: list[Problem]) -> LabConfig:
         node_port_addresses=_networks(document, "nodePortAddresses", spec.node_port_addresses, problems),
         load_balancer_pools=_pools(document, nodes, problems),
         load_balancer_mode=spec.load_balancer.mode,
+        dns=_dns(spec.dns),
+        dns_pods=spec.dns.pods if isinstance(spec.dns, lab.LabDNS) else "insecure",
+        coredns=spec.dns.coredns if isinstance(spec.dns, lab.LabDNS) else "",
     )
     if config.policy_engine == "nftables" and config.proxy_mode == "ipvs":
         message = "nftables cannot follow what IPVS translates behind its input hook; use iptables with ipvs"
         problems.append(document.problem("spec.policyEngine", message))
     _check_overlaps(document, config, problems)
     return config
+
+
+def _dns(given: Literal["none", "knot"] | lab.LabDNS) -> Literal["embedded", "none", "knot", "coredns"]:
+    if isinstance(given, lab.LabDNS):
+        return "coredns" if given.coredns else "embedded"
+    return given
 
 
 def _policy_engine(spec: lab.LabSpec) -> lab.PolicyEngine:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from k8snetlab.cluster.addons import DNS_IMAGE, DNS_PORT
 from k8snetlab.cluster.model import Cluster, Pod, Service
 from k8snetlab.cluster.selection import index_by_label, select
 from k8snetlab.manifests.api import core
@@ -44,6 +45,9 @@ def wanted_listeners(pods: Sequence[Pod], services: Sequence[Service]) -> dict[s
         if ports and service.spec.type != "ExternalName":
             for pod in select(index, service.namespace, service.spec.selector):
                 wanted[pod.key].update(ports)
+    for pod in pods:
+        if pod.addon == "dns" and any(container.image == DNS_IMAGE for container in pod.containers):
+            wanted[pod.key] -= {("TCP", DNS_PORT), ("UDP", DNS_PORT)}  # the lab's DNS server listens there
     return {key: tuple(sorted(ports)) for key, ports in wanted.items()}
 
 

@@ -25,6 +25,10 @@ AdminPolicy = (
 )
 
 
+# The label of what the lab itself adds to a cluster, such as its DNS: no object of the user's, but run like one.
+ADDON_LABEL = "k8snetlab.dev/addon"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabConfig:
     """The Lab document with its defaults filled in and its text parsed. Subnets: the primary family's first."""
@@ -49,6 +53,9 @@ class LabConfig:
     node_port_addresses: tuple[IPNetwork, ...]
     load_balancer_pools: tuple[IPNetwork, ...]
     load_balancer_mode: Literal["l2", "bgp"]
+    dns: Literal["embedded", "none", "knot", "coredns"] = "embedded"
+    dns_pods: lab.PodRecords = "insecure"
+    coredns: str = ""  # the path of the CoreDNS to run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +119,11 @@ class Pod:
     def key(self) -> str:
         """`ns/name`, as every output writes it."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def addon(self) -> str:
+        """Which part of the lab it belongs to, such as `dns`; empty for the user's own."""
+        return self.labels.get(ADDON_LABEL, "")
 
     @property
     def host_network(self) -> bool:
@@ -186,6 +198,11 @@ class Service:
         return f"{self.namespace}/{self.name}"
 
     @property
+    def addon(self) -> str:
+        """Which part of the lab it belongs to, such as `dns`; empty for the user's own."""
+        return self.labels.get(ADDON_LABEL, "")
+
+    @property
     def headless(self) -> bool:
         return self.spec.cluster_ip == "None"
 
@@ -232,6 +249,16 @@ class Cluster:
     ingress_classes: tuple[networking.IngressClass, ...] = ()
     checks: tuple[lab.Check, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)  # kind → how many documents were read and ignored
+
+    @property
+    def own_pods(self) -> tuple[Pod, ...]:
+        """The user's pods, without the lab's add-ons."""
+        return tuple(pod for pod in self.pods if not pod.addon)
+
+    @property
+    def own_services(self) -> tuple[Service, ...]:
+        """The user's Services, without the lab's add-ons."""
+        return tuple(service for service in self.services if not service.addon)
 
     def node(self, name: str) -> Node | None:
         return next((node for node in self.nodes if node.name == name), None)

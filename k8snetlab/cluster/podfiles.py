@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from k8snetlab.cluster.dns import resolver_addresses
 from k8snetlab.cluster.ipam import address
 from k8snetlab.cluster.model import Cluster, IPAddress, Node, Pod
-from k8snetlab.cluster.services import DNS_OFFSET
+from k8snetlab.cluster.services import CLUSTER_DNS, DNS_OFFSET
 
 MAX_NAMESERVERS = 3  # validation.MaxDNSNameservers
 MAX_SEARCHES = 32  # MaxDNSSearchPaths
 MAX_SEARCH_CHARACTERS = 2048  # MaxDNSSearchListChars
 MAX_SEARCH_PATH = 253  # a longer one is no domain name
 MAX_HOSTNAME = 64  # the kernel's __NEW_UTS_LEN
-NODE_NAMESERVERS = ("198.51.100.10",)  # the lab's "internet": what a node would know from its own DHCP
 
 LOCALHOST_LINES = (
     "127.0.0.1\tlocalhost\n"
@@ -48,7 +48,10 @@ class Resolver:
 
 
 def dns_address(cluster: Cluster) -> IPAddress:
-    """The cluster's DNS server: the tenth address of the primary Service subnet (kubeadm)."""
+    """The DNS server of the cluster: the Service kube-dns, else the tenth address of the primary Service subnet."""
+    service = cluster.service(CLUSTER_DNS)
+    if service is not None and service.cluster_ips:
+        return service.cluster_ips[0]
     return address(cluster.config.service_subnets[0], DNS_OFFSET)
 
 
@@ -70,12 +73,13 @@ def resolv_conf(cluster: Cluster, pod: Pod) -> str:
 
 def node_resolv_conf(cluster: Cluster, node: Node) -> str:
     """A node's own /etc/resolv.conf: it does not ask the cluster's DNS."""
-    del cluster, node
-    return str(_node_resolver())
+    del node
+    return str(_node_resolver(cluster))
 
 
-def _node_resolver() -> Resolver:
-    return Resolver(nameservers=NODE_NAMESERVERS)
+def _node_resolver(cluster: Cluster) -> Resolver:
+    """The lab's internet has a DNS server: what a node would know from its own DHCP."""
+    return Resolver(nameservers=tuple(map(str, resolver_addresses(cluster.config.families))))
 
 
 def _by_policy(cluster: Cluster, pod: Pod) -> Resolver:
@@ -83,10 +87,10 @@ def _by_policy(cluster: Cluster, pod: Pod) -> Resolver:
     if policy == "None":
         return Resolver()
     if policy == "Default" or (policy == "ClusterFirst" and pod.host_network):
-        return _node_resolver()
+        return _node_resolver(cluster)
     domain = cluster.config.cluster_domain
     own = (f"{pod.namespace}.svc.{domain}", f"svc.{domain}", domain)
-    searches = _unique((*own, *_node_resolver().searches))
+    searches = _unique((*own, *_node_resolver(cluster).searches))
     return Resolver((str(dns_address(cluster)),), searches, ("ndots:5",))
 
 

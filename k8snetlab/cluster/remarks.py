@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from k8snetlab.cluster.config import NETWORKS_WITHOUT_POLICY
+from k8snetlab.cluster.listeners import RUNS_FOR_REAL
 from k8snetlab.cluster.model import Cluster, Service
+from k8snetlab.cluster.services import CLUSTER_DNS
 from k8snetlab.manifests.api import core
 
 
 def remarks(cluster: Cluster) -> tuple[str, ...]:
     """One line each, the gravest first. A policy that is accepted and not enforced must never pass in silence."""
-    return (*_not_enforced(cluster), *_not_served(cluster), *_empty_services(cluster))
+    return (*_not_enforced(cluster), *_not_served(cluster), *_not_resolved(cluster), *_empty_services(cluster))
 
 
 def _not_enforced(cluster: Cluster) -> Iterator[str]:
@@ -35,6 +37,30 @@ def _not_served(cluster: Cluster) -> Iterator[str]:
     if host_ports:
         some = ", ".join(pod.key for pod in host_ports[:5])
         yield f"hostPort not opened on the node: {some}{' and others' if len(host_ports) > 5 else ''}"
+
+
+def _not_resolved(cluster: Cluster) -> Iterator[str]:
+    """What names do not lead to, and why."""
+    server = cluster.service(CLUSTER_DNS)
+    if cluster.config.dns == "none" and server is None:
+        yield "no name is resolved: the Lab says dns: none"
+    elif server is not None and not server.addon and not _runs_a_program(cluster, server):
+        yield (
+            f"no name is resolved: {CLUSTER_DNS} is the manifests' own, and what stands in for its containers speaks "
+            "no DNS; leave it out and the lab runs one"
+        )
+    aliases = [service.key for service in cluster.services if service.spec.type == "ExternalName"]
+    if aliases and cluster.config.dns == "knot" and server is not None and server.addon:
+        yield (
+            f"Knot answers {', '.join(aliases[:5])} with the name alone and follows no alias out of the cluster: "
+            "programs get no address for it"
+        )
+
+
+def _runs_a_program(cluster: Cluster, service: Service) -> bool:
+    keys = {endpoint.pod for port in service.ports for endpoint in port.endpoints}
+    pods = (pod for key in keys if key and (pod := cluster.pod(key)))
+    return any(container.image.startswith(RUNS_FOR_REAL) for pod in pods for container in pod.containers)
 
 
 def _empty_services(cluster: Cluster) -> Iterator[str]:

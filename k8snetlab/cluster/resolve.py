@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from k8snetlab.cluster.addons import addons
 from k8snetlab.cluster.addresses import parse_address
 from k8snetlab.cluster.config import LabDocument, Overrides, configure, override
 from k8snetlab.cluster.endpoints import Backends, find_backends, port_endpoints, read_written
@@ -41,13 +42,15 @@ def resolve(
     previous: Cluster | None = None,
     readiness: Mapping[str, bool] = NO_READINESS,
     previous_manifests: Manifests | None = None,
+    *,
+    with_addons: bool = False,
 ) -> Cluster:
     """What a control plane makes of the manifests; the same input always gives an equal cluster.
 
     `previous_manifests` are those that `previous` was made from: a Service whose document is the same object in both is
     not worked out again, it only gets its endpoints. `readiness` (pod key → ready, from `set-ready`) wins over the
-    probes; nodes that are down are in it too, see `nodes.cut_off`. Raises `ClusterError` with every problem: a second
-    Lab document, overlapping subnets, no node that fits, an address or port that is taken, a full range.
+    probes; nodes that are down are in it too, see `nodes.cut_off`. `with_addons` adds what a running
+    cluster has of its own (`addons`). Raises `ClusterError` with every problem: a second Lab document, overlapping subnets, no node that fits, an address or port that is taken, a full range.
     """
     documents = manifests.documents
     problems: list[Problem] = []
@@ -57,6 +60,8 @@ def resolve(
     nodes = make_nodes(config, lab_document, overrides.nodes, _of_kind(documents, core.Node), earlier, problems)
     nodes = cut_off(nodes, readiness)
     raise_all(problems)
+    if with_addons:
+        documents = (*documents, *addons(config, nodes, documents))
     namespaces = _namespaces(documents)
     pods_before = {pod.key: pod for pod in previous.pods} if previous else {}
     services_before = {service.key: service for service in previous.services} if previous else {}
@@ -210,8 +215,8 @@ def _pods(
     """The pods with their addresses, by namespace and name. One that cannot bind its ports is never ready."""
     pods = [_pod(seed, node, slots[seed.key], readiness) for seed, node in placed]
     pods.sort(key=lambda pod: (pod.namespace, pod.name))
-    if any(pod.host_network for pod in pods):
-        losers = bind_losers(pods, wanted_listeners(pods, services))
+    if on_nodes := [pod for pod in pods if pod.host_network]:
+        losers = bind_losers(on_nodes, wanted_listeners(on_nodes, services))
         pods = [replace(pod, ready=False) if pod.key in losers else pod for pod in pods]
     return tuple(pods)
 

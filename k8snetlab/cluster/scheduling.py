@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from k8snetlab.cluster.hostports import HostPorts, host_ports
-from k8snetlab.cluster.model import Node, Pod
+from k8snetlab.cluster.model import ADDON_LABEL, Node, Pod
 from k8snetlab.cluster.node_fit import evicted, misfit, preference
 from k8snetlab.cluster.pod_affinity import Constraints, Topology
 from k8snetlab.cluster.problems import problem
@@ -32,7 +32,8 @@ class _Board:
     specs: list[core.PodSpec] = field(default_factory=list)  # keeps those ids alive
 
     def put(self, seed: PodSeed, node: Node) -> None:
-        self.totals[node.name] += 1
+        # The lab's add-ons weigh nothing: where the user's pods go does not depend on them.
+        self.totals[node.name] += ADDON_LABEL not in seed.labels
         self.owned.setdefault((seed.namespace, seed.owner), Counter())[node.name] += 1
         self.topology.put(seed, node)
 

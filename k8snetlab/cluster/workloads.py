@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from k8snetlab.cluster.model import Node, Pod, Workload
+from k8snetlab.cluster.model import ADDON_LABEL, Node, Pod, Workload
 from k8snetlab.cluster.node_fit import daemon_fits
 from k8snetlab.cluster.podnames import MAX_BASE_LENGTH, generated, template_hash
 from k8snetlab.cluster.problems import problem
@@ -80,7 +80,8 @@ def expand(
     for document in ordered:
         _expand_document(expansion, _with_name(expansion, document))
     expansion.workloads.sort(key=lambda workload: (workload.namespace, workload.name, workload.kind))
-    expansion.seeds.sort(key=lambda seed: seed.order)
+    # The lab's add-ons come last: where the user's pods go and what addresses they get does not depend on them.
+    expansion.seeds.sort(key=lambda seed: (ADDON_LABEL in seed.labels, seed.order))
     return expansion.seeds, tuple(expansion.workloads)
 
 

@@ -52,7 +52,11 @@ class Scene:
         return tuple(
             pod
             for pod in self.cluster.pods
-            if pod.phase == "Running" and not pod.host_network and pod.node in self.nodes and self.ip(pod) is not None
+            if pod.phase == "Running"
+            and not pod.addon
+            and not pod.host_network
+            and pod.node in self.nodes
+            and self.ip(pod) is not None
         )
 
     @cached_property

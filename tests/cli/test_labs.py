@@ -118,7 +118,8 @@ def test_up_of_less_removes_it(lab: Lab) -> None:
     less = "---".join(part for part in MANIFESTS.split("---") if "name: api" not in part)
     changed = lab.up(less)["changed"]
     assert changed["deleted"] > 0
-    assert [each["metadata"]["name"] for each in lab.json("get", "pods", "-A")["items"]] == ["db"]
+    assert [each["metadata"]["name"] for each in lab.json("get", "pods")["items"]] == ["db"]
+    assert lab.json("get", "pods", "-n", "shop")["items"] == []
     assert lab("status").returncode == 0
 
 
@@ -184,7 +185,7 @@ def names_of(done: Any) -> list[str]:
 
 def test_get(still: Lab) -> None:
     assert names_of(still("get", "pods")) == ["NAME", "db"]
-    assert names_of(still("get", "pods", "-A")) == ["NAMESPACE", "default", "shop"]
+    assert names_of(still("get", "pods", "-A")) == ["NAMESPACE", "default", *["kube-system"] * 3, "shop"]
     assert names_of(still("get", "po", "-n", "shop")) == ["NAME", "api"]
     assert still("get", "svc/db", "-o", "name").stdout == "service/db\n"
     assert names_of(still("get", "pod", "shop/api")) == ["NAME", "api"]
@@ -208,7 +209,7 @@ def test_get_as_data(still: Lab) -> None:
     one = still.json("get", "pod", "db")
     assert (one["apiVersion"], one["kind"], one["status"]["podIP"]) == ("v1", "Pod", "10.244.1.2")
     many = still.json("get", "pods", "-A")
-    assert (many["apiVersion"], many["kind"], len(many["items"])) == ("v1", "List", 2)
+    assert (many["apiVersion"], many["kind"], len(many["items"])) == ("v1", "List", 5)
     assert still.json("get", "jobs") == {"apiVersion": "v1", "kind": "List", "items": []}
     assert yaml.safe_load(still("get", "pod", "db", "-o", "yaml").stdout) == one
     missing = still("get", "pod", "nobody", "-o", "json")

@@ -12,6 +12,7 @@ NetworkName = Literal["bridge", "flannel", "calico", "cilium", "weave", "cni"]
 Backend = Literal["host-gw", "vxlan"]
 ProxyMode = Literal["iptables", "ipvs", "nftables", "ebpf", "none"]
 IPFamily = Literal["ipv4", "ipv6", "dual"]
+PodRecords = Literal["disabled", "insecure", "verified"]
 PolicyEngine = Literal["iptables", "nftables", "none"]
 
 
@@ -46,7 +47,13 @@ class LoadBalancerSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabDNS:
-    """The lab's DNS server; an empty mapping is the embedded one."""
+    """The cluster's DNS server; an empty mapping is the embedded one, `coredns` the path of a CoreDNS to run instead.
+
+    `pods` is how `a-b-c-d.NS.pod.ZONE` is answered, as in CoreDNS' kubernetes plugin; kubeadm's Corefile says insecure.
+    """
+
+    coredns: str = ""
+    pods: PodRecords = "insecure"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +81,7 @@ class LabSpec:
     cluster_domain: str = "cluster.local"
     mtu: int = 0
     masquerade_all: bool = False
-    dns: LabDNS = LabDNS()
+    dns: Literal["none", "knot"] | LabDNS = LabDNS()
     node_port_addresses: tuple[str, ...] = ()
     load_balancer: LoadBalancerSpec = LoadBalancerSpec()
 

@@ -10,7 +10,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network
 from urllib.parse import urlsplit
 
-from k8snetlab.manifests.api.lab import Check, CheckPeer, Lab, LabInterface, LabNode, LabSpec
+from k8snetlab.manifests.api.lab import Check, CheckPeer, Lab, LabDNS, LabInterface, LabNode, LabSpec
 from k8snetlab.manifests.decode import Path
 from k8snetlab.manifests.validate.addresses import cidr, family, parse_cidr, parse_ip, special_ip
 from k8snetlab.manifests.validate.messages import (
@@ -78,6 +78,9 @@ def check_lab(lab: Lab) -> Wrongs:
         yield invalid((*_SPEC, "mtu"), spec.mtu, detail)
     if not re.fullmatch(r"[a-z]{2,6}", spec.ipvs_scheduler):
         yield invalid((*_SPEC, "ipvsScheduler"), spec.ipvs_scheduler, "must be an IPVS scheduler, such as rr or lc")
+    if isinstance(spec.dns, LabDNS) and "/" in spec.dns.coredns and not spec.dns.coredns.startswith("/"):
+        detail = "must be an absolute path, or the name of a program on PATH"
+        yield invalid((*_SPEC, "dns", "coredns"), spec.dns.coredns, detail)
     for index, text in enumerate(spec.node_port_addresses):
         yield from check((*_SPEC, "nodePortAddresses", index), text, cidr(text))
     for text in spec.load_balancer.pool.split(",") if spec.load_balancer.pool else ():
