@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from k8snetlab.cli.output import colour, progress, say
-from k8snetlab.errors import LabError, UsageError
+from k8snetlab.errors import HostError, LabError, UsageError
 from k8snetlab.lab import life, store
 from k8snetlab.lab.holder import Holder
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from k8snetlab.cluster.resolve import Overrides
     from k8snetlab.flows.model import Check, Flow, Result
     from k8snetlab.flows.verdict import Verdict
+    from k8snetlab.flows.walk import Walk
     from k8snetlab.manifests.document import Manifests
     from k8snetlab.plan.state import Drift, Plan
 
@@ -86,7 +87,8 @@ def bring_up(name: str, manifests: Manifests, overrides: Overrides) -> tuple[Clu
     with life.locked(name, on_wait=say_waiting) as lab:
         previous = lab.record()
         readiness = previous.readiness if previous else {}
-        cluster = resolve(manifests, overrides, previous.cluster if previous else None, readiness)
+        cluster = resolve(manifests, overrides, previous.cluster if previous else None, readiness, with_addons=True)
+        _require_dns_program(cluster)
         record = store.Record(
             manifests=manifests,
             cluster=cluster,
@@ -112,7 +114,8 @@ def change(name: str, edit: Callable[[Manifests], Manifests], readiness: Mapping
         manifests = edit(previous.manifests)
         ready = {**previous.readiness, **readiness}
         overrides = Overrides(**previous.overrides)  # type: ignore[arg-type]
-        cluster = resolve(manifests, overrides, previous.cluster, ready, previous.manifests)
+        cluster = resolve(manifests, overrides, previous.cluster, ready, previous.manifests, with_addons=True)
+        _require_dns_program(cluster)
         plan = rebuild(previous.cluster, previous.plan, cluster) or build(cluster)
         record = replace(
             previous,
@@ -132,6 +135,17 @@ def _still_there(cluster: Cluster, readiness: Mapping[str, bool]) -> dict[str, b
 
     there = {pod.key for pod in cluster.pods} | {readiness_key(node.name) for node in cluster.nodes}
     return {key: ready for key, ready in readiness.items() if key in there}
+
+
+def _require_dns_program(cluster: Cluster) -> None:
+    """Raises HostError before anything is built when the lab's DNS is a program that this host lacks."""
+    import shutil
+
+    config = cluster.config
+    program = {"knot": "knotd", "coredns": config.coredns}.get(config.dns, "")
+    if program and any(pod.addon == "dns" for pod in cluster.pods) and shutil.which(program) is None:
+        hint = "sudo apt install knot" if config.dns == "knot" else "download CoreDNS, or leave spec.dns of the Lab out"
+        raise HostError(f"there is no program {program} on this host, which the Lab's dns asks for", hint=hint)
 
 
 def _fitted(plan: Plan) -> Plan:
@@ -172,6 +186,22 @@ def run_probe(running: Running, flow: Flow, count: int, timeout: float) -> list[
 def send_flows(running: Running, flows: Sequence[Flow], timeout: float) -> list[Result]:
     """Send each flow once, several at a time."""
     return _send(running, flows, timeout, parallel=2 * PARALLEL)
+
+
+def run_dns_trace(
+    running: Running, sender: str, namespace: str, name: str, query: str, timeout: float
+) -> tuple[str, Walk]:
+    """Who looked a name up, and all that was asked."""
+    from k8snetlab.flows.targets import lookup_flow, place
+    from k8snetlab.lab.enter import run_in
+    from k8snetlab.lab.identities import of_place
+    from k8snetlab.probe.dns_trace import trace
+
+    where = place(running.cluster, sender, namespace)
+    flow = lookup_flow(running.cluster, where, name, query)
+    if not query and flow.query != "PTR":
+        flow = replace(flow, query="")
+    return str(where), run_in(running.holder, trace, flow, of_place(running.cluster, where), timeout)
 
 
 def run_checks(running: Running, checks: Sequence[Check], timeout: float, *, parallel: int = PARALLEL) -> list[Verdict]:

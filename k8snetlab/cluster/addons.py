@@ -62,7 +62,11 @@ def _api_server(node: Node, namespace: str, name: str) -> Iterator[KubernetesObj
     )
     address = node.addresses[0]
     yield core.EndpointSlice(
-        metadata=ObjectMeta(name=name, namespace=namespace, labels={"kubernetes.io/service-name": name}),
+        metadata=ObjectMeta(
+            name=name,
+            namespace=namespace,
+            labels={ADDON_LABEL: "kube-apiserver", "kubernetes.io/service-name": name},
+        ),
         address_type="IPv4" if isinstance(address, IPv4Address) else "IPv6",
         endpoints=(core.SliceEndpoint(addresses=(str(address),)),),
         ports=(core.SlicePort(name="https", port=API_PORT, protocol="TCP"),),

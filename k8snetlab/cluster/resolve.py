@@ -49,8 +49,9 @@ def resolve(
 
     `previous_manifests` are those that `previous` was made from: a Service whose document is the same object in both is
     not worked out again, it only gets its endpoints. `readiness` (pod key → ready, from `set-ready`) wins over the
-    probes; nodes that are down are in it too, see `nodes.cut_off`. `with_addons` adds what a running
-    cluster has of its own (`addons`). Raises `ClusterError` with every problem: a second Lab document, overlapping subnets, no node that fits, an address or port that is taken, a full range.
+    probes; nodes that are down are in it too, see `nodes.cut_off`. `with_addons` adds what a running cluster has of
+    its own (`addons`). Raises `ClusterError` with every problem: a second Lab document, overlapping subnets, no node
+    that fits, an address or port that is taken, a full range.
     """
     documents = manifests.documents
     problems: list[Problem] = []

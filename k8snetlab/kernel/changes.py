@@ -15,6 +15,7 @@ from k8snetlab.kernel.sysctl import of_link
 from k8snetlab.plan.state import (
     Address,
     Bridge,
+    DnsName,
     Dummy,
     Family,
     FdbEntry,
@@ -136,7 +137,9 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
                 todo.taken[item.netns].append(item)
             case IptablesChain() if (item.netns, item.family, item.table, item.name, item.backend) in written:
                 pass  # it is written anew
-            case _ if not isinstance(item, Netns | File) and item.netns not in gone:
+            case Netns() | DnsName() | File():
+                pass
+            case _ if item.netns not in gone:
                 _collect(todo, item, _DROP)
             case _:
                 pass

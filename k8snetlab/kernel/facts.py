@@ -199,6 +199,7 @@ def _programs() -> Iterator[Fact]:
         ("conntrack", "conntrack", False, "looking at NAT"),
         ("bird", "bird2", False, "load balancer addresses by BGP"),
         ("tcpdump", "tcpdump", False, "looking at packets"),
+        ("knotd", "knot", False, "dns: knot"),
     ):
         path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
         detail = f"{path} ({what})" if path else f"not found ({what})"

@@ -11,8 +11,7 @@ from time import monotonic
 from k8snetlab.kernel.identity import Identity
 from k8snetlab.lab import servers
 from k8snetlab.lab.diff import diff
-from k8snetlab.plan.podserver import Served
-from k8snetlab.plan.state import Announcement, Drift, IptablesChain, KernelObject, LearnedRoute, Plan, Process
+from k8snetlab.plan.state import Drift, IptablesChain, KernelObject, LearnedRoute, Plan, Process
 
 Progress = Callable[[str, int, int], None]  # of what, done, to do
 
@@ -44,7 +43,7 @@ def mend(plan: Plan, identities: Mapping[str, Identity], *, progress: Progress) 
 
 
 def change(plan: Plan, drift: Drift, identities: Mapping[str, Identity], *, progress: Progress) -> None:
-    """Make what is missing and remove what is extra, towards `plan`. The pod server starts while the kernel works."""
+    """Make what is missing and remove what is extra, towards `plan`. The lab's servers start while the kernel works."""
     from k8snetlab.kernel.apply import apply as apply_kernel
 
     told = 0.0
@@ -55,8 +54,7 @@ def change(plan: Plan, drift: Drift, identities: Mapping[str, Identity], *, prog
             told = monotonic()
             progress("namespaces", done, total)
 
-    if any(isinstance(item, Served | Announcement) for item in drift.missing):
-        servers.start_pod_server()
+    servers.start_servers(drift.missing)
     # A program that is to go would keep its namespace alive; one that is to come needs its namespace.
     servers.apply((), tuple(item for item in drift.extra if isinstance(item, Process)))
     apply_kernel(drift.missing, drift.extra, plan.objects, tell)

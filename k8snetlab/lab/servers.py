@@ -1,4 +1,5 @@
-"""The lab's own programs: the pod server, one process for all pods, and the processes of `image: host/…` containers.
+"""The lab's own programs: the pod server, one process for all pods, the DNS server (`nameserver`), the files that
+programs read (`files`), and the processes of `image: host/…` containers.
 
 Everything here runs inside the lab. Each program has a file with its pid and start time in the lab's tmpfs; one that is
 dead is simply missing from what is observed, so `up` starts it again. The file is written by the program's own process
@@ -12,43 +13,36 @@ import json
 import os
 import select
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from k8snetlab.errors import KernelError
-from k8snetlab.kernel import control, processes
+from k8snetlab.kernel import processes
 from k8snetlab.kernel.identity import Identity, assume
-from k8snetlab.lab import files
+from k8snetlab.lab import daemon, files, nameserver
+from k8snetlab.lab.daemon import Daemon
 from k8snetlab.lab.holder import open_process, process_start
 from k8snetlab.plan import podserver
 from k8snetlab.plan.podserver import Served
-from k8snetlab.plan.state import Announcement, HealthCheck, KernelObject, PodServer, Process
+from k8snetlab.plan.state import Announcement, DnsName, DnsServer, HealthCheck, KernelObject, PodServer, Process
 
-STATE = Path("/run/k8snetlab")
-SOCKET = STATE / "podserver.sock"
-_SERVER_FILE = STATE / "podserver.pid"
-_SERVER_LOG = STATE / "podserver.log"
-_PROCESSES = STATE / "processes"
-_PROGRAM = Path(__file__).parents[1] / "workloads" / "podserver.py"
+POD_SERVER = Daemon("podserver", "the pod server")
+_PROCESSES = daemon.STATE / "processes"
+
+
+def start_servers(planned: Iterable[KernelObject]) -> None:
+    """Start the lab's own servers that the objects need, without waiting for them: they start while others work."""
+    kinds = {type(item) for item in planned}
+    if kinds & {PodServer, HealthCheck, Announcement}:
+        start_pod_server()
+    if kinds & {DnsServer, DnsName}:
+        nameserver.start_dns_server()
 
 
 def start_pod_server() -> None:
-    """Start the pod server unless it lives; it is not waited for, so that its start overlaps with other work."""
-    with _pod_server() as pidfd:
-        if pidfd is not None:
-            return
-    SOCKET.unlink(missing_ok=True)
-    # -I and -S: nothing of the user's environment, and no site-packages, which would double the start-up time.
-    argv = [sys.executable, "-I", "-S", str(_PROGRAM), "--control", str(SOCKET)]
-
-    def note() -> None:
-        _SERVER_FILE.write_text(f"{os.getpid()} {process_start(os.getpid())}\n")
-
-    processes.start(argv, log=str(_SERVER_LOG), setup=note)
+    daemon.start(POD_SERVER)
 
 
 def observe(planned: Iterable[KernelObject] = ()) -> frozenset[KernelObject]:
@@ -56,7 +50,7 @@ def observe(planned: Iterable[KernelObject] = ()) -> frozenset[KernelObject]:
 
     A listener's place in its list means nothing; where the plan has the same listeners, they are put in its order.
     """
-    return frozenset((*_observe_pod_servers(planned), *files.observe(), *_observe_processes()))
+    return frozenset((*_observe_pod_servers(planned), *nameserver.observe(), *files.observe(), *_observe_processes()))
 
 
 def apply(
@@ -79,6 +73,7 @@ def apply(
         [item for item in missing if isinstance(item, Announcement)],
         [item for item in extra if isinstance(item, Announcement)],
     )
+    nameserver.apply(missing, extra)
     if changed := files.apply(missing, extra):
         _tell(changed)
     for item in missing:
@@ -96,9 +91,7 @@ def _apply_pod_servers(missing: Sequence[Served], extra: Sequence[Served]) -> No
     if missing:
         requests.append({"set": [podserver.entry(item) for item in missing]})
     start_pod_server()
-    for answer in _ask(requests):
-        if "refused" in answer:
-            raise KernelError("listen", subject="the pod server", reason=str(answer["refused"]))
+    for answer in daemon.ask(POD_SERVER, requests):
         for error in answer.get("errors", ()):
             raise KernelError(
                 "listen",
@@ -114,9 +107,7 @@ def _apply_announcements(missing: Sequence[Announcement], extra: Sequence[Announ
         return
     start_pod_server()
     requests = [{"withdraw": [_claim(item) for item in extra]}, {"announce": [_claim(item) for item in missing]}]
-    for answer in _ask(requests):
-        if "refused" in answer:
-            raise KernelError("announce", subject="the pod server", reason=str(answer["refused"]))
+    for answer in daemon.ask(POD_SERVER, requests):
         for error in answer["errors"]:
             raise KernelError("announce", netns=error["netns"], subject=error["address"], reason=error["error"])
 
@@ -126,11 +117,11 @@ def _claim(item: Announcement) -> dict[str, object]:
 
 
 def _observe_pod_servers(planned: Iterable[KernelObject]) -> Iterator[Served | Announcement]:
-    with _pod_server() as pidfd:
+    with daemon.alive(POD_SERVER) as pidfd:
         if pidfd is None:
             return
     orders = {(item.netns, item.pod): item.listeners for item in planned if isinstance(item, PodServer)}
-    answer = _ask([{"list": True}])[0]
+    answer = daemon.ask(POD_SERVER, [{"list": True}])[0]
     for entry in answer["announcements"]:
         yield Announcement(entry["netns"], entry["link"], ip_address(entry["address"]))
     for entry in answer["servers"]:
@@ -143,34 +134,6 @@ def _observe_pod_servers(planned: Iterable[KernelObject]) -> Iterator[Served | A
         if set(order) == set(listeners):
             listeners = order
         yield PodServer(entry["netns"], entry["pod"], entry["node"], entry["hostname"], listeners)
-
-
-def _ask(requests: Sequence[Mapping[str, object]]) -> list[Any]:
-    with _pod_server() as pidfd:
-        if pidfd is None:
-            raise KernelError("ask", subject="the pod server", reason="it has died", hint=_log_hint())
-        try:
-            return control.ask(str(SOCKET), requests, pidfd=pidfd)
-        except KernelError as error:
-            error.hint = _log_hint()
-            raise
-
-
-def _log_hint() -> str:
-    lines = _SERVER_LOG.read_text(errors="replace").splitlines() if _SERVER_LOG.exists() else []
-    return lines[-1] if lines else ""
-
-
-@contextmanager
-def _pod_server() -> Iterator[int | None]:
-    """A pidfd of the living pod server, or None."""
-    try:
-        pid, start = (int(word) for word in _SERVER_FILE.read_text().split())
-    except (FileNotFoundError, ValueError):  # never started, or killed while it was written down
-        yield None
-        return
-    with open_process(pid, start) as pidfd:
-        yield pidfd
 
 
 def _start(item: Process, identity: Identity | None) -> None:

@@ -15,6 +15,7 @@ from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
 from k8snetlab.cluster.model import Cluster, Node
 from k8snetlab.errors import UsageError
 from k8snetlab.plan.announce import announcements
+from k8snetlab.plan.dns import dns
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
 from k8snetlab.plan.network.bridge import BridgeNetwork
 from k8snetlab.plan.node_networks import interfaces, switches
@@ -150,6 +151,7 @@ def build(cluster: Cluster, *, within: Cluster | None = None) -> Plan:
                 objects += udp_destinations(cluster, node, family)
     objects += announcements(cluster)
     objects += _servers(cluster)
+    objects += dns(cluster)
     objects += health_checks(cluster) if cluster.config.proxy_mode != "none" else ()
     objects += _programs(cluster)
     return Plan(tuple(dict.fromkeys(objects)))

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from k8snetlab.cluster.model import Cluster, Pod, Service
+from k8snetlab.cluster.model import ADDON_LABEL, Cluster, Pod, Service
 from k8snetlab.plan.build import build
 from k8snetlab.plan.proxy.iptables import is_large
 from k8snetlab.plan.state import (
     Address,
+    DnsName,
+    DnsServer,
     FdbEntry,
     HealthCheck,
     IpSetEntry,
@@ -45,7 +47,8 @@ _PROXIES: Final = frozenset({"iptables", "ipvs", "nftables"})
 # What is one thing of one pod or one Service: two of them never make one object.
 _OF_ONE: Final = (
     Netns, Veth, Address, Route, Neighbour, FdbEntry, IptablesChain, NftChain, NftSet, NftElement, IpSetEntry,
-    VirtualServer, RealServer, UdpDestination, PodServer, HealthCheck, Process, Sysctl,
+    VirtualServer, RealServer, UdpDestination, PodServer, HealthCheck, DnsServer, DnsName, Process,
+    Sysctl,
 )  # fmt: skip
 _OF_ONE_SERVICE: Final = re.compile(r"KUBE-(SVC|SVL|EXT|FW|SEP)-[A-Z2-7]{16}")
 
@@ -53,7 +56,7 @@ _OF_ONE_SERVICE: Final = re.compile(r"KUBE-(SVC|SVL|EXT|FW|SEP)-[A-Z2-7]{16}")
 def rebuild(before: Cluster, plan: Plan, after: Cluster) -> Plan | None:
     """What `build(after)` holds, in an order that is as good, given `build(before)`; None where that cannot be said."""
     names = (name for name in Cluster.__slots__ if name not in _MAY_DIFFER)
-    if any(getattr(before, name) != getattr(after, name) for name in names) or after.endpoint_slices:
+    if any(getattr(before, name) != getattr(after, name) for name in names) or _slices_by_hand(after):
         return None
     if after.config.proxy_mode not in _PROXIES:
         return None
@@ -68,6 +71,11 @@ def rebuild(before: Cluster, plan: Plan, after: Cluster) -> Plan | None:
     missing = [item for item in parts[1] if item not in old]
     extra = [item for item in parts[0] if item not in new]
     return _replaced(plan, missing, extra)
+
+
+def _slices_by_hand(cluster: Cluster) -> bool:
+    """The API server's own names a node, never a pod."""
+    return any(ADDON_LABEL not in each.metadata.labels for each in cluster.endpoint_slices)
 
 
 def _changed(before: Sequence[Pod], after: Sequence[Pod]) -> set[str]:

@@ -14,12 +14,15 @@ from pathlib import Path
 
 from k8snetlab.cluster import names
 from k8snetlab.plan import podserver
+from k8snetlab.plan.dns import listen_entry
 from k8snetlab.plan.proxy.ipvs_script import making_servers, making_sets
 from k8snetlab.plan.proxy.nft_script import making
 from k8snetlab.plan.state import (
     Address,
     Announcement,
     Bridge,
+    DnsName,
+    DnsServer,
     Dummy,
     FdbEntry,
     File,
@@ -52,6 +55,7 @@ NFTABLES = (NftTable, NftSet, NftChain, NftElement)
 SETS = (IpSet, IpSetEntry)
 SERVERS = (VirtualServer, RealServer)
 POD_SERVER = Path(__file__).parent.parent / "workloads" / "podserver.py"
+DNS_SERVER = POD_SERVER.with_name("dnsserver.py")
 
 
 def script(plan: Plan, lab: str) -> str:
@@ -77,6 +81,7 @@ def script(plan: Plan, lab: str) -> str:
                 lines += _commands(lab, obj)
     servers = [obj for obj in plan.objects if isinstance(obj, podserver.Served)]
     lines += _pod_server(lab, servers, [obj for obj in plan.objects if isinstance(obj, Announcement)])
+    lines += _dns_server(lab, plan)
     lines += _hints(plan, lab, bool(servers))
     return "\n".join(lines) + "\n"
 
@@ -129,18 +134,20 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
         case (
             IptablesChain() | NftTable() | NftSet() | NftChain() | NftElement()
             | IpSet() | IpSetEntry() | VirtualServer() | RealServer() | PodServer() | HealthCheck() | Announcement()
-            | LearnedRoute() | UdpDestination()  # a new namespace has no flows
+            | DnsServer() | DnsName() | LearnedRoute() | UdpDestination()  # a new namespace has no flows
         ):  # fmt: skip
             return
 
 
 def _program(lab: str, obj: File | Process) -> Iterator[str]:
-    if isinstance(obj, Process):
-        yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
-        return
-    path = shlex.quote(f"/run/files/{obj.path}")
-    yield f"mkdir -p {shlex.quote(f'/run/files/{Path(obj.path).parent}')} && cat >{path} <<'CONTENT'"
-    yield from (*obj.content.splitlines(), "CONTENT")
+    """What a program of the host reads, and the program."""
+    match obj:
+        case File():
+            path = Path("/run/files", obj.path)
+            yield f"mkdir -p {shlex.quote(str(path.parent))} && cat >{shlex.quote(str(path))} <<'CONTENT'"
+            yield from (*obj.content.splitlines(), "CONTENT")
+        case Process():
+            yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
 
 
 def _link(lab: str, link: Bridge | Vxlan | Veth | Dummy) -> Iterator[str]:
@@ -216,6 +223,22 @@ def _pod_server(lab: str, servers: Iterable[podserver.Served], announcements: It
     yield json.dumps({"set": served, "announce": announced} if announced else {"set": served}, indent=1)
     yield "SERVERS"
     yield from ("  server=$!", "fi")
+
+
+def _dns_server(lab: str, plan: Plan) -> Iterator[str]:
+    """One process that answers for every DNS pod and for the internet, if it is there."""
+    listening = [obj for obj in plan.objects if isinstance(obj, DnsServer)]
+    if not listening:
+        return
+    known = [obj for obj in plan.objects if isinstance(obj, DnsName)]
+    yield from ("", "# --- the DNS server: its names, and where it listens ---")
+    yield f"dnsserver=${{DNSSERVER:-{shlex.quote(str(DNS_SERVER))}}}"
+    yield 'if [ -r "$dnsserver" ]; then'
+    options = f"--config - --netns-dir /run/netns --prefix {shlex.quote(f'{lab}.')}"
+    yield f"  python3 -I -S \"$dnsserver\" {options} >/dev/null 2>&1 <<'DNS' &"
+    yield from (json.dumps({"names": [[obj.view, obj.name, list(obj.records)]]}) for obj in known)
+    yield json.dumps({"listen": [listen_entry(obj) for obj in listening]})
+    yield from ("DNS", '  server="$server $!"', "fi")
 
 
 def _hints(plan: Plan, lab: str, server: bool) -> Iterator[str]:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Literal
 
+from k8snetlab.plan.state_dns import DnsName as DnsName
+from k8snetlab.plan.state_dns import DnsServer as DnsServer
+
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
@@ -303,6 +306,17 @@ class PodServer:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that programs of the lab read, below /run/files; `path` is relative to that, `FOLDER/NAME`.
+
+    When it changes, each Process that was started with a file of the same folder gets SIGHUP.
+    """
+
+    path: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class HealthCheck:
     """What the lab's server process answers at a Service's healthCheckNodePort, in the namespace of a node."""
 
@@ -379,6 +393,9 @@ KernelObject = (
     | RealServer
     | UdpDestination
     | PodServer
+    | DnsServer
+    | DnsName
+    | File
     | HealthCheck
     | Announcement
     | LearnedRoute

@@ -10,6 +10,8 @@ from k8snetlab.plan.state import (
     Address,
     Announcement,
     Bridge,
+    DnsName,
+    DnsServer,
     Dummy,
     FdbEntry,
     File,
@@ -57,10 +59,17 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.netns}: nft {_nftables(obj)}"
         case IpSet() | IpSetEntry() | VirtualServer() | RealServer():
             return f"{obj.netns}: {_ipvs(obj)}"
-        case File():
-            return f"file /run/files/{obj.path} ({len(obj.content.encode())} bytes)"
-        case UdpDestination() | PodServer() | HealthCheck() | Announcement() | LearnedRoute() | Process():
+        case DnsName() | File():
+            return _known(obj)
+        case UdpDestination() | PodServer() | HealthCheck() | Announcement() | LearnedRoute() | DnsServer() | Process():
             return f"{obj.netns}: {_served(obj)}"
+
+
+def _known(obj: DnsName | File) -> str:
+    """What servers of several namespaces share."""
+    if isinstance(obj, File):
+        return f"file /run/files/{obj.path} ({len(obj.content.encode())} bytes)"
+    return f"DNS view {obj.view}: {obj.name or '.'} {'; '.join(obj.records) or '(no records)'}"
 
 
 def route_words(route: Route) -> str:
@@ -144,7 +153,9 @@ def _ipvs(obj: IpSet | IpSetEntry | VirtualServer | RealServer) -> str:
             return f"ipvs -a {real_words(obj)}"
 
 
-def _served(obj: UdpDestination | PodServer | HealthCheck | Announcement | LearnedRoute | Process) -> str:
+def _served(
+    obj: UdpDestination | PodServer | HealthCheck | Announcement | LearnedRoute | DnsServer | Process,
+) -> str:
     match obj:
         case UdpDestination():
             servers = ", ".join(map(str, obj.servers)) or "anybody: no endpoint serves"
@@ -158,6 +169,9 @@ def _served(obj: UdpDestination | PodServer | HealthCheck | Announcement | Learn
             return f"answers for {obj.address} on {obj.link}"
         case LearnedRoute():
             return f"learns route {obj.destination} via {', '.join(map(str, obj.gateways))}"
+        case DnsServer():
+            upstream = f", upstream {' '.join(map(str, obj.upstreams))}" if obj.upstreams else ""
+            return f"DNS server of {obj.pod} answers from view {obj.view}{upstream}"
         case Process():
             return f"process {obj.name} {' '.join(obj.argv)}"
 

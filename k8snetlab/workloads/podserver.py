@@ -25,15 +25,15 @@ import json
 import os
 import resource
 import signal
-import socket
 import sys
 
 if __name__ == "__main__":  # -I leaves the package's folder off the path
     sys.path.insert(0, __file__.rsplit("/", 3)[0])
 
+from k8snetlab.workloads.control import ControlAcceptor
 from k8snetlab.workloads.healthcheck import HealthCheck
 from k8snetlab.workloads.listeners import Listener, Server, inode_of, setns
-from k8snetlab.workloads.loop import Handler, Loop, Stream
+from k8snetlab.workloads.loop import Loop
 from k8snetlab.workloads.netexec import Identity
 from k8snetlab.workloads.speaker import Speakers
 
@@ -41,7 +41,6 @@ TYPE_CHECKING = False  # typing itself costs 4 ms of start-up
 if TYPE_CHECKING:
     from typing import Any
 
-REQUEST_LIMIT = 64 * 1024 * 1024
 SPARE_FDS = 64  # kept free of listeners, so that connections can always be accepted
 
 
@@ -135,58 +134,14 @@ class Pods:
         ]
 
 
-class Control(Stream):
-    """One connection of the lab's own commands: a JSON line for a request, a JSON line for its answer."""
-
-    __slots__ = ("pods", "scanned", "speakers")
-
-    def __init__(self, loop: Loop, sock: socket.socket, pods: Pods, speakers: Speakers) -> None:
-        self.pods, self.speakers = pods, speakers
-        self.scanned = 0  # how much of the buffer is known to hold no newline
-        super().__init__(loop, sock)
-
-    def advance(self) -> bool:
-        end = self.buffer.find(b"\n", self.scanned)
-        if end < 0:
-            self.scanned = len(self.buffer)
-            self.last = self.scanned > REQUEST_LIMIT
-            return False
-        line = bytes(self.buffer[:end])
-        del self.buffer[: end + 1]
-        self.scanned = 0
-        self.out += json.dumps(self._answer(line)).encode() + b"\n"
-        return True
-
-    def _answer(self, line: bytes) -> dict[str, Any]:
-        try:
-            request = json.loads(line)
-            if "list" in request:
-                return {"servers": self.pods.list(), "announcements": self.speakers.list()}
-            self.pods.remove(request.get("remove", []))
-            self.speakers.withdraw(request.get("withdraw", []))
-            errors = self.pods.set(request.get("set", []))
-            return {"errors": errors + self.speakers.announce(request.get("announce", []))}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
-            return {"errors": [], "refused": repr(problem)}
-
-
-class ControlAcceptor(Handler):
-    __slots__ = ("loop", "pods", "speakers")
-
-    def __init__(self, loop: Loop, path: str, pods: Pods, speakers: Speakers) -> None:
-        self.loop, self.pods, self.speakers = loop, pods, speakers
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.setblocking(False)
-        self.sock.bind(path)
-        os.chmod(path, 0o600)  # noqa: PTH101
-        self.sock.listen(64)
-
-    def ready(self) -> None:
-        try:
-            sock, _ = self.sock.accept()
-        except OSError:
-            return
-        Control(self.loop, sock, self.pods, self.speakers)
+def answer(pods: Pods, speakers: Speakers, request: dict[str, Any]) -> dict[str, Any]:
+    """What a line on the control socket asks for."""
+    if "list" in request:
+        return {"servers": pods.list(), "announcements": speakers.list()}
+    pods.remove(request.get("remove", []))
+    speakers.withdraw(request.get("withdraw", []))
+    errors = pods.set(request.get("set", []))
+    return {"errors": errors + speakers.announce(request.get("announce", []))}
 
 
 def _listener(protocol: str, port: int) -> Listener:
@@ -243,7 +198,7 @@ def main() -> None:
             for error in pods.set(wanted["set"]) + speakers.announce(wanted.get("announce", [])):
                 print(json.dumps(error), file=sys.stderr)
     if "--control" in options:
-        loop.watch(ControlAcceptor(loop, options["--control"], pods, speakers))
+        loop.watch(ControlAcceptor(loop, options["--control"], lambda request: answer(pods, speakers, request)))
     loop.run()
 
 

@@ -15,7 +15,7 @@ from k8snetlab.kernel.observe import observe
 from k8snetlab.manifests.api.lab import PolicyEngine
 from k8snetlab.manifests.load import load
 from k8snetlab.plan.build import build
-from k8snetlab.plan.state import KernelObject, Netns, PodServer, Process
+from k8snetlab.plan.state import DnsName, DnsServer, KernelObject, Netns, PodServer, Process
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("lab")]
 MANIFESTS = Path(__file__).parents[1] / "plan" / "golden" / "policies.yaml"
@@ -24,7 +24,7 @@ MANIFESTS = Path(__file__).parents[1] / "plan" / "golden" / "policies.yaml"
 def plan(cluster: Cluster, engine: PolicyEngine) -> tuple[KernelObject, ...]:
     config = replace(cluster.config, policy_engine=engine)
     objects = build(replace(cluster, config=config)).objects
-    return tuple(item for item in objects if not isinstance(item, PodServer | Process))
+    return tuple(item for item in objects if not isinstance(item, PodServer | DnsServer | DnsName | Process))
 
 
 def turn(planned: Iterable[KernelObject]) -> None:

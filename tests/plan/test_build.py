@@ -16,6 +16,8 @@ from k8snetlab.plan.state import (
     Address,
     Announcement,
     Bridge,
+    DnsName,
+    DnsServer,
     FdbEntry,
     File,
     HealthCheck,
@@ -86,6 +88,8 @@ IDENTITY: dict[type, tuple[str, ...]] = {
     IptablesChain: ("netns", "family", "table", "name"),
     UdpDestination: ("netns", "family", "address", "port"),
     PodServer: ("netns", "pod"),
+    DnsServer: ("netns", "pod"),
+    DnsName: ("view", "name"),
     HealthCheck: ("netns", "service"),
     Process: ("name",),
 }
@@ -99,7 +103,7 @@ def identity(obj: KernelObject) -> tuple[object, ...]:
 
 def needs(obj: KernelObject) -> Iterator[tuple[str, str]]:
     match obj:
-        case Netns() | File():
+        case Netns() | DnsName() | File():
             return
         case Veth():
             yield (obj.netns, "")

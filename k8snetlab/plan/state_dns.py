@@ -1,0 +1,35 @@
+"""Of the vocabulary of kernel objects (`plan.state`) what the lab's DNS server knows and where it listens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+IPAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class DnsServer:
+    """The lab's DNS server, listening on port 53 of one namespace in a pod's name.
+
+    It answers from the names of its `view`, and asks `upstreams` for those that are in no zone there. With `echo_pods`
+    `a-b-c-d.NS.pod.ZONE` is answered with the address it says, as CoreDNS does with `pods insecure`.
+    """
+
+    netns: str
+    pod: str  # ns/name
+    view: str
+    upstreams: tuple[IPAddress, ...] = ()
+    echo_pods: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DnsName:
+    """A name that the lab's DNS server knows, without the final dot, and its records: `5 A 10.96.0.1` (`cluster.dns`).
+
+    One without records exists all the same. A `view` is a set of names: what `cluster` or `internet` knows.
+    """
+
+    view: str
+    name: str
+    records: tuple[str, ...]
