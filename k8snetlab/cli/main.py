@@ -23,6 +23,7 @@ COMMANDS = {
     "status": ("status", "Show this lab's objects and its drift from the plan."),
     "get": ("get", "Show Kubernetes objects with their status."),
     "probe": ("probe", "Send one flow, now."),
+    "dns-trace": ("dns_trace", "Show every question a pod's resolver sends for a name."),
     "explain": ("explain", "Say why policies allow or deny a flow, and send it."),
     "matrix": ("matrix", "Try all pairs of pods against the policies."),
     "coverage": ("coverage", "Count what each rule of the policies has let through."),

@@ -14,8 +14,8 @@ from k8snetlab.cli.output import data, data_json
 @click.option("--port", type=click.IntRange(1, 65535), help="Port; by default the destination's first one.")
 @click.option(
     "--protocol",
-    type=click.Choice(["TCP", "UDP", "SCTP", "ICMP", "HTTP"], case_sensitive=False),
-    help="By default HTTP for a URL, ICMP where there is no port, else TCP.",
+    type=click.Choice(["TCP", "UDP", "SCTP", "ICMP", "HTTP", "DNS"], case_sensitive=False),
+    help="By default HTTP for a URL, ICMP where there is no port, else TCP. DNS looks TO up.",
 )
 @click.option("--count", type=click.IntRange(1, 10000), default=1, show_default=True, help="How many times.")
 @click.option("--timeout", type=click.FloatRange(0.05, 60), default=1.0, show_default=True, help="Seconds to wait.")

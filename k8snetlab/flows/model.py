@@ -34,7 +34,7 @@ class Place:
 class Flow:
     """One conversation to try. `address` is where packets are really sent (a name is resolved by the sender).
 
-    `port` is 0 for ICMP. `path` and `host` matter to HTTP only.
+    `port` is 0 for ICMP. `path` and `host` matter to HTTP only; `query` is the type of record that is looked up.
     """
 
     sender: Place
@@ -44,6 +44,7 @@ class Flow:
     port: int = 0
     path: str = "/"
     host: str = ""
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,8 @@ class Check:
     (`ns/name`) that may answer, empty when any may. With `tries` above 1 others may answer too, and it is asked up
     to so many times until one of `servers` does: a Service picks its endpoint at random. Pods in `forbidden` may not
     answer at any of the tries, which are then all made, and those that get no answer are no failure. `because` is what
-    the policies that `expected` follows from say.
+    the policies that `expected` follows from say. `records` are all that a look-up must find, in any order
+    (`A 10.96.0.1`; an SRV record without priority and weight); empty when any will do.
     """
 
     type: str
@@ -65,16 +67,19 @@ class Check:
     sources: tuple[IPAddress, ...] = ()
     servers: tuple[str, ...] = ()
     tries: int = 1
+    records: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
     because: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What the packets did. `server` is the pod that answered, `source` the client address that it saw."""
+    """What the packets did. `server` is the pod that answered, `source` the client address that it saw; `records` are
+    what a look-up found, `TYPE DATA`."""
 
     outcome: Outcome
     rtt_ms: float | None = None
     server: str = ""
     source: str = ""
     reason: str = ""
+    records: tuple[str, ...] = ()

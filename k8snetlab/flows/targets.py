@@ -91,8 +91,10 @@ def flow(
     the Service port's own, TCP with a port and ICMP without.
     """
     source = place(cluster, sender, default_namespace)
-    target = place(cluster, destination, default_namespace, as_destination=True)
     wanted = protocol.upper() if protocol else None
+    if wanted == "DNS" and "/" not in destination and not port:
+        return lookup_flow(cluster, source, destination)
+    target = place(cluster, destination, default_namespace, as_destination=True)
     if target.kind == "url":
         return _url_flow(source, target, port, wanted)
     if target.kind == "service":
@@ -106,6 +108,17 @@ def flow(
         address=address_of(cluster, target),
         protocol=chosen,
         port=0 if chosen == "ICMP" else port or 0,
+    )
+
+
+def lookup_flow(cluster: Cluster, sender: Place, name: str, query: str = "") -> Flow:
+    """The look-up of a name, or of an address' name, by the sender's own resolver; by default of addresses."""
+    try:
+        name, query = f"{ip_address(name).reverse_pointer}.", query or "PTR"
+    except ValueError:
+        query = query or ("A" if 4 in cluster.config.families else "AAAA")
+    return Flow(
+        sender=sender, destination=Place(kind="name", name=name), address=name, protocol="DNS", port=53, query=query
     )
 
 
@@ -199,7 +212,7 @@ def _protocol(text: str) -> FlowProtocol:
         case "TCP" | "UDP" | "SCTP" | "ICMP" | "HTTP" | "DNS":
             return text
         case _:
-            raise UsageError(f"unknown protocol {text}", hint="TCP, UDP, SCTP, ICMP or HTTP")
+            raise UsageError(f"unknown protocol {text}", hint="TCP, UDP, SCTP, ICMP, HTTP or DNS")
 
 
 def _key(text: str, namespace: str) -> str:

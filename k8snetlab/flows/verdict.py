@@ -27,7 +27,7 @@ def judge(check: Check, result: Result) -> Verdict:
     """
     wrong = _wrong_outcome(check, result)
     if not wrong and result.outcome == "ok":
-        wrong = _wrong_server(check, result) or _wrong_source(check, result)
+        wrong = _wrong_server(check, result) or _wrong_source(check, result) or _wrong_records(check, result)
     return Verdict(check, result, not wrong, wrong or _remark(check, result))
 
 
@@ -68,7 +68,7 @@ def _wrong_server(check: Check, result: Result) -> str:
 def _must_tell(check: Check) -> bool:
     """Whether the server is the lab's own, which says who it is and whom it sees: `derive` asks it by HTTP or UDP, and
     a program of the user's by TCP. Nobody knows what a Check document asks."""
-    return check.type != "custom" and check.flow.protocol not in ("ICMP", "TCP")
+    return check.type != "custom" and check.flow.protocol not in ("ICMP", "TCP", "DNS")
 
 
 def _wrong_source(check: Check, result: Result) -> str:
@@ -82,3 +82,21 @@ def _wrong_source(check: Check, result: Result) -> str:
     expected = " or ".join(str(address) for address in check.sources)
     whose = f" ({check.source})" if check.source else ""
     return f"the server saw {result.source}, expected {expected}{whose}"
+
+
+def _wrong_records(check: Check, result: Result) -> str:
+    """In any order, since servers let several addresses take turns; weights are the server's own affair."""
+    if not check.records:
+        return ""
+    found = {_without_weight(record) for record in result.records}
+    if found == set(check.records):
+        return ""
+    lacking, surplus = sorted(set(check.records) - found), sorted(found - set(check.records))
+    parts = [f"no {', '.join(lacking)}"] if lacking else []
+    parts += [f"not expected: {', '.join(surplus)}"] if surplus else []
+    return "; ".join(parts)
+
+
+def _without_weight(record: str) -> str:
+    words = record.split(" ")
+    return " ".join((words[0], *words[3:])) if words[0] == "SRV" else record

@@ -32,7 +32,6 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "PodServer": ("netns", "pod"),
     "DnsServer": ("netns", "pod"),
     "DnsName": ("view", "name"),
-    "File": ("path",),
     "HealthCheck": ("netns", "service"),
     "Announcement": ("address",),
     "LearnedRoute": ("netns", "destination"),

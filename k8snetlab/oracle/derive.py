@@ -15,6 +15,7 @@ from k8snetlab.flows.model import Check, Flow, IPAddress, Place
 from k8snetlab.flows.targets import node_place, pod_place
 from k8snetlab.oracle.bound import MOST_TRIES, bound, bound_through_service
 from k8snetlab.oracle.direct import direct_checks
+from k8snetlab.oracle.dns import dns_checks
 from k8snetlab.oracle.places import Scene, address_of, external_place, probe_protocol
 from k8snetlab.oracle.policy_checks import policy_checks
 from k8snetlab.oracle.services import Client, Expectation, Via, expect, node_sources
@@ -35,6 +36,7 @@ TYPES = (
     "external-to-nodeport",
     "external-to-loadbalancer",
     "external-to-externalip",
+    "pod-to-dns",
     "pod-to-external",
     "policy-allowed",
     "policy-denied",
@@ -48,8 +50,9 @@ def derive(cluster: Cluster) -> tuple[Check, ...]:
     for family in cluster.config.families:
         scene = Scene(cluster, family)
         found += direct_checks(scene)
+        found += dns_checks(scene)
         found += policy_checks(scene)
-        for service in cluster.services:
+        for service in cluster.own_services:
             found += _service_checks(scene, service)
     found += written_checks(cluster)
     order = {kind: number for number, kind in enumerate(TYPES)}

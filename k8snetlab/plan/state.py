@@ -348,17 +348,6 @@ class LearnedRoute:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A file that programs of the lab read, below /run/files; `path` is relative to that, `FOLDER/NAME`.
-
-    When it changes, each Process that was started with a file of the same folder gets SIGHUP.
-    """
-
-    path: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
 class Process:
     """A program of the host that runs in a namespace until the lab ends; `name` is unique in the lab.
 
@@ -395,7 +384,6 @@ KernelObject = (
     | PodServer
     | DnsServer
     | DnsName
-    | File
     | HealthCheck
     | Announcement
     | LearnedRoute

@@ -22,7 +22,7 @@ from k8snetlab.flows.model import Flow, Result
 from k8snetlab.kernel import netns as namespaces
 from k8snetlab.kernel import syscalls
 from k8snetlab.kernel.identity import Identity, assume
-from k8snetlab.probe import datagrams, tools
+from k8snetlab.probe import datagrams, resolver, tools
 from k8snetlab.probe.engine import Attempt, drive
 
 Progress = Callable[[str, int, int], None]  # of what, done, to do
@@ -103,6 +103,8 @@ def _attempt_by_name(flow: Flow, timeout: float) -> Attempt:
     """From where this process is. curl looks names up by itself."""
     if flow.protocol in ("TCP", "HTTP"):
         return (yield from _attempt(flow, "", timeout))
+    if flow.query:
+        return (yield from resolver.look_up(flow, timeout))
     address = yield from tools.resolve(flow.address, timeout)
     if not address:
         return Result(outcome="error", reason=f"could not resolve {flow.address}")

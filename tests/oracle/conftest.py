@@ -24,10 +24,11 @@ Build = Callable[..., Cluster]
 
 @pytest.fixture(name="build", scope="session")
 def build_fixture() -> Build:
-    """`build(yaml, nodes=…)`: the keywords are command line options."""
+    """`build(yaml, nodes=…)`: the keywords are command line options; `with_addons` adds the cluster's own DNS."""
 
-    def build(text: str, **options: Any) -> Cluster:
-        return resolve(load_text(dedent(text).encode(), "t.yaml"), Overrides(**options))
+    def build(text: str, *, with_addons: bool = False, **options: Any) -> Cluster:
+        manifests = load_text(dedent(text).encode(), "t.yaml")
+        return resolve(manifests, Overrides(**options), with_addons=with_addons)
 
     return build
 
