@@ -35,8 +35,7 @@ def cluster_records(cluster: Cluster) -> Zone:
     zone = cluster.config.cluster_domain
     found: dict[str, list[str]] = {zone: []}
     for name, record in _records(cluster, zone):
-        if len(name) <= LONGEST_NAME:
-            found.setdefault(name, []).append(record)
+        found.setdefault(name, []).append(record)
     for namespace in cluster.namespaces:
         found.setdefault(f"{namespace}.svc.{zone}", [])
         if cluster.config.dns_pods != "disabled":
@@ -73,7 +72,7 @@ def _complete(found: dict[str, list[str]], top: str) -> Zone:
             if name in found:
                 break
             found[name] = []
-    return {name: tuple(dict.fromkeys(found[name])) for name in sorted(found)}
+    return {name: tuple(dict.fromkeys(found[name])) for name in sorted(found) if len(name) <= LONGEST_NAME}
 
 
 def _records(cluster: Cluster, zone: str) -> Iterator[Record]:

@@ -18,13 +18,18 @@ Build = Callable[..., Cluster]
 
 @pytest.fixture(name="build")
 def build_fixture() -> Build:
-    """`build(yaml, previous=…, readiness=…, nodes=…)`: the keywords other than those two are command line options."""
+    """`build(yaml, previous=…, readiness=…, with_addons=…, nodes=…)`: other keywords are command line options."""
 
     def build(
-        text: str, previous: Cluster | None = None, readiness: Mapping[str, bool] | None = None, **options: Any
+        text: str,
+        previous: Cluster | None = None,
+        readiness: Mapping[str, bool] | None = None,
+        *,
+        with_addons: bool = False,
+        **options: Any,
     ) -> Cluster:
         manifests = load_text(dedent(text).encode(), "t.yaml")
-        return resolve(manifests, Overrides(**options), previous, readiness or {})
+        return resolve(manifests, Overrides(**options), previous, readiness or {}, with_addons=with_addons)
 
     return build
 
