@@ -45,5 +45,5 @@ def _corefile(cluster: Cluster, zones: tuple[str, ...]) -> str:
         lines += _POD.format(zone=domain, escaped=domain.replace(".", "[.]"), namespaces=namespaces).splitlines()
     for zone in zones:
         lines += [f"    file /run/files/{FOLDER}/{zone}.zone {zone} {{", "        reload 1s", "    }"]
-    lines += [f"    forward . {upstream}", "    cache 5", "    loop", "    loadbalance", "}"]
+    lines += [f"    forward . {upstream}", "    cache 5", "    loop", "    reload 2s", "    loadbalance", "}"]
     return "".join(f"{line}\n" for line in lines)

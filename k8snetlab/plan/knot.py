@@ -32,7 +32,7 @@ log:
   - target: stderr
     any: warning
 database:
-    storage: {_RUN}/db
+    storage: {_RUN}
     journal-db-max-size: 16M
     kasp-db-max-size: 16M
     timer-db-max-size: 1M
@@ -71,7 +71,7 @@ def zone_file(zone: str, records: Zone) -> str:
     lines = [f"{name}. {text}" for name, texts in records.items() for text in texts]
     if not any(" SOA " in text for text in records.get(zone, ())):
         lines.insert(0, f"{zone}. {TTL} SOA ns.dns.{zone}. hostmaster.{zone}. 1 7200 1800 86400 {TTL}")
-        lines.insert(1, f"{zone}. {TTL} NS ns.dns.{zone}.")
+        lines.insert(1, f"{zone}. {TTL} NS localhost.")  # of no use here, but no zone may lack one
     return "".join(f"{line}\n" for line in sorted(lines, key=lambda line: " SOA " not in line))
 
 
@@ -93,7 +93,7 @@ def _conf(cluster: Cluster, zones: tuple[str, ...], pods: tuple[str, ...]) -> st
         else "",
         "mod-dnsproxy:\n  - id: outside\n    remote: upstream\n    fallback: on\n",
         f"template:\n  - id: default\n    storage: /run/files/{FOLDER}\n    semantic-checks: off\n",
-        "    zonefile-sync: -1\n    zonefile-load: difference-no-serial\n    journal-content: all\n",
+        "    zonefile-sync: -1\n    zonefile-load: whole\n    journal-content: none\n",
         "    global-module: mod-dnsproxy/outside\n",
         "zone:\n" + "".join(f'  - domain: "{zone}"\n    file: "{zone}.zone"\n' for zone in zones),
         *(f'  - domain: "{zone}"\n    file: "{zone}.zone"\n    module: mod-synthrecord/pod\n' for zone in pods),
