@@ -12,7 +12,7 @@ SERVICES_ARGS ?=
 
 export VENV
 
-.PHONY: help setup demo test vm-test check format bench bench-services clean
+.PHONY: help setup demo test vm-test check format bench bench-services bench-dns clean
 .NOTPARALLEL:
 
 help:  ## show this list
@@ -47,6 +47,9 @@ bench: setup  ## measure against a C program, ip -batch and mininet; then the ru
 
 bench-services: setup  ## only the Services, against iptables-nft-restore, nft and ipvsadm
 	@$(SUDO) $(BIN)/python bench/services.py --k8snetlab $(BIN)/k8snetlab $(SERVICES_ARGS)
+
+bench-dns: setup  ## measure the DNS server over its ClusterIP, beside Knot where that is installed
+	@$(SUDO) $(BIN)/python bench/dns.py --k8snetlab $(BIN)/k8snetlab $(BENCH_ARGS)
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
