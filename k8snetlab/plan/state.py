@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Literal
 
-from k8snetlab.plan.state_dns import DnsName as DnsName
-from k8snetlab.plan.state_dns import DnsServer as DnsServer
+from k8snetlab.plan.state_programs import DnsName as DnsName
+from k8snetlab.plan.state_programs import DnsServer as DnsServer
+from k8snetlab.plan.state_programs import File as File
+from k8snetlab.plan.state_programs import Process as Process
 
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
@@ -306,17 +308,6 @@ class PodServer:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A file that programs of the lab read, below /run/files; `path` is relative to that, `FOLDER/NAME`.
-
-    When it changes, each Process that was started with a file of the same folder gets SIGHUP.
-    """
-
-    path: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
 class HealthCheck:
     """What the lab's server process answers at a Service's healthCheckNodePort, in the namespace of a node."""
 
@@ -345,19 +336,6 @@ class LearnedRoute:
     netns: str
     destination: IPNetwork
     gateways: tuple[IPAddress, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A program of the host that runs in a namespace until the lab ends; `name` is unique in the lab.
-
-    `pod` is `ns/name` when it stands for a pod's container: it then sees that pod's hostname, hosts and resolv.conf.
-    """
-
-    netns: str
-    name: str
-    argv: tuple[str, ...]
-    pod: str = ""
 
 
 KernelObject = (

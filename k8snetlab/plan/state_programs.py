@@ -1,4 +1,4 @@
-"""Of the vocabulary of kernel objects (`plan.state`) what the lab's DNS server knows and where it listens."""
+"""Of the vocabulary of kernel objects (`plan.state`) what programs run in a lab, what they read, and what they know."""
 
 from __future__ import annotations
 
@@ -33,3 +33,27 @@ class DnsName:
     view: str
     name: str
     records: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that programs of the lab read, below /run/files; `path` is relative to that, `FOLDER/NAME`.
+
+    When it changes, each Process that was started with a file of the same folder gets SIGHUP.
+    """
+
+    path: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A program of the host that runs in a namespace until the lab ends; `name` is unique in the lab.
+
+    `pod` is `ns/name` when it stands for a pod's container: it then sees that pod's hostname, hosts and resolv.conf.
+    """
+
+    netns: str
+    name: str
+    argv: tuple[str, ...]
+    pod: str = ""
