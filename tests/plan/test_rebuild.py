@@ -73,7 +73,7 @@ def manifests_of(mode: str) -> Manifests:
 
 
 def resolved(manifests: Manifests, previous: Cluster | None, readiness: Mapping[str, bool]) -> Cluster:
-    return resolve(manifests, Overrides(), previous, readiness)
+    return resolve(manifests, Overrides(), previous, readiness, with_addons=True)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -97,7 +97,7 @@ def test_the_same_objects_as_a_new_plan(mode: str, changes: list[tuple[str, str,
             readiness[pod] = not readiness.get(pod, True)
         after = resolved(manifests, cluster, readiness)
         assert (
-            resolve(manifests, Overrides(), cluster, readiness, was) == after
+            resolve(manifests, Overrides(), cluster, readiness, was, with_addons=True) == after
         )  # Services that nobody touched are kept
         whole = build(after)
         found = rebuild(cluster, plan, after)
