@@ -23,9 +23,9 @@ def of_node(cluster: Cluster, node: Node) -> Identity:
     )
 
 
-def of_external(name: str) -> Identity:
-    """A host outside the cluster: it knows no name but its own, and asks no DNS server."""
-    return Identity(name, "# no DNS server outside the cluster\n", podfiles.LOCALHOST_LINES)
+def of_external(cluster: Cluster, name: str) -> Identity:
+    """A host outside the cluster: of that it knows no name, and asks the internet's DNS server."""
+    return Identity(name, podfiles.outside_resolv_conf(cluster), podfiles.LOCALHOST_LINES)
 
 
 def of_place(cluster: Cluster, place: Place) -> Identity:
@@ -34,4 +34,4 @@ def of_place(cluster: Cluster, place: Place) -> Identity:
         return of_pod(cluster, pod)
     if place.kind == "node" and (node := cluster.node(place.name)):
         return of_node(cluster, node)
-    return of_external(place.name)
+    return of_external(cluster, place.name)

@@ -32,7 +32,7 @@ _IPV6_HEADER = 40
 
 
 @dataclass(frozen=True, slots=True)
-class _Packet:
+class Packet:
     """One DNS message that passed: `client` is the resolver's port, `server` the other end's address."""
 
     when: float
@@ -54,7 +54,7 @@ def trace(flow: Flow, identity: Identity, timeout: float) -> Walk:
         result = _look_up(flow, timeout)
         seconds = time.monotonic() - begin
         packets = list(_packets(tap))
-    asked = _match(packets)
+    asked = match(packets)
     return Walk(
         asked=tuple(asked),
         found=result.records,
@@ -85,7 +85,7 @@ def _listening() -> Iterator[socket.socket]:
         yield tap
 
 
-def _packets(tap: socket.socket) -> Iterator[_Packet]:
+def _packets(tap: socket.socket) -> Iterator[Packet]:
     """What has been caught. A packet that passes several interfaces of a node counts once."""
     seen: set[bytes] = set()
     while True:
@@ -102,7 +102,7 @@ def _packets(tap: socket.socket) -> Iterator[_Packet]:
         yield replace(packet, when=whole + fraction / 1e9)
 
 
-def read_packet(data: bytes) -> _Packet | None:
+def read_packet(data: bytes) -> Packet | None:
     """The DNS message in an IP packet from or to port 53; None for any other packet."""
     if data[:1] and data[0] >> 4 == 4 and len(data) >= 20:
         protocol, at, family = data[9], (data[0] & 0xF) * 4, socket.AF_INET
@@ -124,10 +124,10 @@ def read_packet(data: bytes) -> _Packet | None:
         return None
     answer = source == _PORT
     server = socket.inet_ntop(family, ends[0 if answer else 1])
-    return _Packet(0.0, target if answer else source, server, "UDP" if protocol == _UDP else "TCP", message)
+    return Packet(0.0, target if answer else source, server, "UDP" if protocol == _UDP else "TCP", message)
 
 
-def _match(packets: list[_Packet]) -> list[Asked]:
+def match(packets: list[Packet]) -> list[Asked]:
     """Questions with their answers, in the order asked; a question sent again stands for itself."""
     asked: list[Asked] = []
     waiting: dict[tuple[int, int, str, str, int], int] = {}
