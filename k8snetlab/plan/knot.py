@@ -2,7 +2,8 @@
 
 Both replicas read the same files; what each writes itself lies in its own mount namespace. Knot has no wildcard for
 addresses inside names, so a pod's dashed name is made by mod-synthrecord, in a zone of its own for each namespace; and
-it does not follow an alias out of its zones, so an ExternalName is answered with the CNAME alone.
+it does not follow an alias out of its zones, so an ExternalName is answered with the CNAME alone. A namespace without
+Services has no name here (NXDOMAIN instead of an answer without data): a zone file cannot say that it exists.
 """
 
 from __future__ import annotations
