@@ -163,9 +163,10 @@ def _whose(cluster: Cluster, sent: Flow, source: str) -> str:
 
 
 def route_to_node1() -> None:
-    """What somebody outside would have from the network's router: node1 for all addresses of Services."""
-    for subnet in ("10.96.0.0/16", "172.18.255.0/24", "192.0.2.0/24"):
-        done = processes.run(["ip", "route", "add", subnet, "via", NODE1], names.ROUTER)
+    """At the network's router, node1 for all addresses of Services: where packets enter is what the rows are about."""
+    subnets = ["10.96.0.0/16", "172.18.255.0/24", *(f"192.0.2.{number}/32" for number in (1, 2, 3, 4, 6))]
+    for subnet in subnets:
+        done = processes.run(["ip", "route", "replace", subnet, "via", NODE1], names.ROUTER)
         assert done.returncode == 0, done.stderr
 
 
