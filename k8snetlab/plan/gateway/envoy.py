@@ -118,7 +118,7 @@ def _cluster(upstream: Upstream) -> Message:
         {"endpoint": {"address": {"socket_address": {"address": str(each.ip), "port_value": each.port}}}}
         for each in upstream.endpoints
     ]
-    threshold = {key: _MANY for key in ("max_connections", "max_pending_requests", "max_requests", "max_retries")}
+    threshold = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests", "max_retries"), _MANY)
     return {
         "@type": f"{TYPE}config.cluster.v3.Cluster",
         "name": name,

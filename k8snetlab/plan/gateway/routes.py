@@ -34,7 +34,7 @@ _REDIRECT_CODES: Final = {
     307: "TEMPORARY_REDIRECT",
     308: "PERMANENT_REDIRECT",
 }
-# A connection that an endpoint refuses has carried nothing: another one may be tried (nginx: proxy_next_upstream error).
+# A connection that an endpoint refuses has carried nothing: another one may be tried (nginx: proxy_next_upstream).
 _RETRY: Final = {"retry_on": "connect-failure,refused-stream", "num_retries": 2}
 
 
