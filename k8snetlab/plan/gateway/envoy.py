@@ -214,3 +214,17 @@ def _forwarded(listener: Listener) -> tuple[Header, ...]:
         ("X-Forwarded-Scheme", scheme),
         ("X-Scheme", scheme),
     )
+
+
+def missing_resources(new: str, old: str) -> bool:
+    """Whether the older version of a file has resources that the newer one lacks."""
+    return bool(_by_name(old).keys() - _by_name(new).keys())
+
+
+def merged(new: str, old: str) -> str:
+    """The newer version's resources, and those that only the older one has."""
+    return _resources({**_by_name(old), **_by_name(new)}.values())
+
+
+def _by_name(text: str) -> dict[str, Message]:
+    return {each["name"]: each for each in json.loads(text)["resources"]} if text else {}
