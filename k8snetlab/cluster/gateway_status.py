@@ -97,7 +97,7 @@ def _listener(state: ListenerState) -> Rendered:
     return {
         "name": state.listener.name,
         "attachedRoutes": len(state.routes),
-        "supportedKinds": [encode_value(kind) for kind in supported_kinds(state.listener)],
+        "supportedKinds": [{"group": kind.group, "kind": kind.kind} for kind in supported_kinds(state.listener)],
         "conditions": [_condition(each) for each in state.conditions],
     }
 
