@@ -247,5 +247,6 @@ def _by_weight(route: Route, backend: Backend, canary: Canary) -> Route:
     share = min(canary.weight, canary.total)
     if not share or not isinstance(route.action, Forward):
         return route
-    main = tuple(replace(each, weight=canary.total - share) for each in route.action.backends)
+    rest = canary.total - share
+    main = tuple(replace(each, weight=rest) for each in route.action.backends if rest)
     return replace(route, action=replace(route.action, backends=(*main, replace(backend, weight=share))))

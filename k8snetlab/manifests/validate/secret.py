@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 
 from k8snetlab.manifests.api.secret import TLS_SECRET, Secret
+from k8snetlab.manifests.decode import Wrong
 from k8snetlab.manifests.validate.messages import Wrongs, required
 
 
@@ -18,4 +19,4 @@ def check_secret(secret: Secret) -> Wrongs:
             binascii.a2b_base64("".join(text.split()), strict_mode=True)
         except (binascii.Error, ValueError):
             # The value itself is not repeated: it is meant to be secret.
-            yield required(("data", key), "must be base64; plain text goes into stringData")
+            yield Wrong(("data", key), "Invalid value: must be base64; plain text goes into stringData")
