@@ -34,8 +34,8 @@ class Place:
 class Flow:
     """One conversation to try. `address` is where packets are really sent (a name is resolved by the sender).
 
-    `port` is 0 for ICMP. `path`, `host`, `method`, `headers` and `tls` (https, with any certificate) matter to HTTP only;
-    `query` is the type of record that is looked up.
+    `port` is 0 for ICMP. `path`, `host`, `method`, `headers` and `tls` (https, with any certificate) matter to HTTP
+    only; `query` is the type of record that is looked up.
     """
 
     sender: Place
@@ -60,8 +60,8 @@ class Check:
     to so many times until one of `servers` does: a Service picks its endpoint at random. Pods in `forbidden` may not
     answer at any of the tries, which are then all made, and those that get no answer are no failure. `because` is what
     the policies that `expected` follows from say. `records` are all that a look-up must find, in any order
-    (`A 10.96.0.1`; an SRV record without priority and weight); empty when any will do. `status` is the one that HTTP must
-    answer with, 0 when any will do, `location` where a redirect must lead to.
+    (`A 10.96.0.1`; an SRV record without priority and weight); empty when any will do. `status` is the one that HTTP
+    must answer with, 0 when any will do, `location` where a redirect must lead to.
     """
 
     type: str

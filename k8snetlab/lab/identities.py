@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from k8snetlab.cluster import podfiles
 from k8snetlab.cluster.model import Cluster, Node, Pod
+from k8snetlab.cluster.routing.names import public_hosts_file
 from k8snetlab.flows.model import Place
 from k8snetlab.kernel.identity import Identity
 
@@ -23,9 +24,10 @@ def of_node(cluster: Cluster, node: Node) -> Identity:
     )
 
 
-def of_external(name: str) -> Identity:
-    """A host outside the cluster: it knows no name but its own, and asks no DNS server."""
-    return Identity(name, "# no DNS server outside the cluster\n", podfiles.LOCALHOST_LINES)
+def of_external(cluster: Cluster, name: str) -> Identity:
+    """A host outside the cluster: it knows the hosts of Ingresses and HTTPRoutes, and asks no DNS server."""
+    hosts = podfiles.LOCALHOST_LINES + public_hosts_file(cluster)
+    return Identity(name, "# no DNS server outside the cluster\n", hosts)
 
 
 def of_place(cluster: Cluster, place: Place) -> Identity:
@@ -34,4 +36,4 @@ def of_place(cluster: Cluster, place: Place) -> Identity:
         return of_pod(cluster, pod)
     if place.kind == "node" and (node := cluster.node(place.name)):
         return of_node(cluster, node)
-    return of_external(place.name)
+    return of_external(cluster, place.name)

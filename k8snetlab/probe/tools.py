@@ -69,7 +69,8 @@ def curl_argv(flow: Flow, timeout: float) -> list[str]:
         # The name that is asked for in the handshake is the URL's; any certificate for it will do (-k).
         name = flow.host or flow.address
         asked += ["-k"] if name == flow.address else ["-k", "--resolve", f"{name}:{flow.port}:{host}"]
-        return ["curl", *options, *limits, *asked, "--", f"https://{flow.host or host}:{flow.port}{flow.path}"]
+        url = host if name == flow.address else name
+        return ["curl", *options, *limits, *asked, "--", f"https://{url}:{flow.port}{flow.path}"]
     if flow.host and flow.host != flow.address:
         asked += ["-H", f"Host: {flow.host}"]
     return ["curl", *options, *limits, *asked, "--", f"http://{host}:{flow.port}{flow.path}"]

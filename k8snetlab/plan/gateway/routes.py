@@ -130,13 +130,29 @@ def _match(match: Match) -> Message:
     if headers:
         found["headers"] = headers
     if match.query:
-        found["query_parameters"] = [_value(each) for each in match.query]
+        found["query_parameters"] = [_value(_as_sent(each)) for each in match.query]
     return found
 
 
 def _value(value: ValueMatch) -> Message:
     how = {"safe_regex": {"regex": value.value}} if value.regex else {"exact": value.value}
     return {"name": value.name, "string_match": how}
+
+
+def _as_sent(parameter: ValueMatch) -> ValueMatch:
+    """Envoy compares a query as it is sent. A client may escape any character, and has to escape most."""
+    if parameter.regex or not re.search(r"[^A-Za-z0-9_.~-]", parameter.value):
+        return parameter
+    pattern = "".join(_escapable(letter) for letter in parameter.value)
+    return replace(parameter, value=pattern, regex=True)
+
+
+def _escapable(letter: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_.~-]", letter):
+        return re.escape(letter)
+    escaped = "".join(f"%{byte:02X}" for byte in letter.encode())
+    plus = r"|\+" if letter == " " else ""
+    return f"(?:{re.escape(letter)}|(?i:{escaped}){plus})"
 
 
 def _forward(route: Route, action: Forward, backends: Sequence[Backend]) -> Message:

@@ -137,13 +137,11 @@ def _routes(hosts: Sequence[VirtualHost], asked: str) -> Sequence[Route]:
 
 
 def _fits(match: Match, request: Request) -> bool:
-    match match.kind:
-        case "exact":
-            path = request.path == match.path
-        case "regex":
-            path = re.fullmatch(match.path, request.path) is not None
-        case "prefix":
-            path = match.path == "/" or request.path == match.path or request.path.startswith(f"{match.path}/")
+    if match.kind == "regex":
+        path = re.fullmatch(match.path, request.path) is not None
+    else:
+        below = match.path == "/" or request.path.startswith(f"{match.path}/")
+        path = request.path == match.path or (match.kind == "prefix" and below)
     values = [(each, request.headers.get(each.name.lower())) for each in match.headers]
     values += [(each, request.query.get(each.name)) for each in match.query]
     return path and match.method in ("", request.method) and all(_is(each, given) for each, given in values)
