@@ -191,7 +191,7 @@ def _read_item(item: _Item, reading: _Reading) -> None:
         return
     if kind is None or _is_other_secret(kind, item.data):
         # A foreign kind named like an understood one is told apart as kubectl does: `Gateway.networking.istio.io`.
-        reading.ignored[f"{name}.{api_version.partition('/')[0]}" if name in KINDS else name] += 1
+        reading.ignored[f"{name}.{api_version.partition('/')[0]}" if kind is None and name in KINDS else name] += 1
         return
     decoded, wrongs = decode(kind.cls, item.data, ignoring=("apiVersion", "kind"))
     obj = _with_namespace(decoded, kind)

@@ -17,7 +17,7 @@ from k8snetlab.cluster.routing.classes import ingress_choice
 from k8snetlab.cluster.routing.gateways import Attachments, GatewayState, ListenerState, attach
 from k8snetlab.cluster.routing.patterns import literal_start
 from k8snetlab.cluster.routing.table import INGRESS_SERVICE, gateway_service
-from k8snetlab.flows.model import Check, Flow, Place
+from k8snetlab.flows.model import Check, Flow, Place, SeenSource
 from k8snetlab.manifests.api.gateway import HTTPRouteMatch
 from k8snetlab.manifests.api.networking import HTTPIngressPath, Ingress
 from k8snetlab.oracle.http_routes import WELL_KNOWN, Answer, Request, ask_gateway, ask_ingress
@@ -168,12 +168,13 @@ def _check(scene: Scene, target: _Target, request: Request, answer: Answer) -> I
         if servers != {"server"}:
             return  # nobody knows what a program of the user's says, and a port without a listener refuses
         tells = answer.path not in _SPECIAL and request.method != "HEAD"
+        source, sources = _seen(scene, answer.endpoints) if tells else (None, ())
         yield Check(
             type=target.kind,
             name=name,
             flow=flow,
-            source="pod" if tells else None,
-            sources=_proxy_addresses(scene, answer.endpoints) if tells else (),
+            source=source,
+            sources=sources,
             servers=tuple(sorted({each.pod for each in answer.endpoints if each.pod})) if tells else (),
         )
     elif len(answer.statuses) == 1 and not answer.endpoints:
@@ -216,13 +217,17 @@ def _port(request: Request) -> str:
     return "" if request.port == WELL_KNOWN[request.scheme] else f":{request.port}"
 
 
-def _proxy_addresses(scene: Scene, endpoints: frozenset[Endpoint]) -> tuple[IPAddress, ...]:
-    """Whom the server sees: the proxy, which is the client of a connection of its own."""
+def _seen(scene: Scene, endpoints: frozenset[Endpoint]) -> tuple[SeenSource | None, tuple[IPAddress, ...]]:
+    """Whom the server sees: the proxy's pod, which is the client of a connection of its own, or outside the cluster the
+    pod's node. Of a node's own process nothing is promised here: networks differ in whether they masquerade."""
+    proxy = next((pod for pod in scene.cluster.pods if pod.addon == ADDON), None)
+    if proxy is None:
+        return None, ()
     versions = {each.ip.version for each in endpoints}
-    return tuple(
-        address
-        for pod in scene.cluster.pods
-        if pod.addon == ADDON
-        for address in pod.ips
-        if address.version in versions
-    )
+    pods = [scene.cluster.pod(each.pod) for each in endpoints if each.pod]
+    if not pods:
+        node = scene.nodes[proxy.node]
+        return "node", tuple(address for address in node.addresses if address.version in versions)
+    if len(pods) < len(endpoints) or any(pod is None or pod.host_network for pod in pods):
+        return None, ()
+    return "pod", tuple(address for address in proxy.ips if address.version in versions)

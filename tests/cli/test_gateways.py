@@ -196,7 +196,8 @@ spec:
   tls: [{tls}]
   rules:
   - host: live.example
-    http: {{paths: [{{path: /live, pathType: Prefix, backend: {{service: {{name: {backend}, port: {{number: 80}}}}}}}}]}}
+    http:
+      paths: [{{path: /live, pathType: Prefix, backend: {{service: {{name: {backend}, port: {{number: 80}}}}}}}}]
 """
 
 
