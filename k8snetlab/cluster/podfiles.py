@@ -77,6 +77,11 @@ def node_resolv_conf(cluster: Cluster, node: Node) -> str:
     return str(_node_resolver(cluster))
 
 
+def outside_resolv_conf(cluster: Cluster) -> str:
+    """That of a host outside, which asks whom a node asks."""
+    return str(_node_resolver(cluster))
+
+
 def _node_resolver(cluster: Cluster) -> Resolver:
     """The lab's internet has a DNS server: what a node would know from its own DHCP."""
     return Resolver(nameservers=tuple(map(str, resolver_addresses(cluster.config.families))))

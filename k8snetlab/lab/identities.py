@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from k8snetlab.cluster import podfiles
 from k8snetlab.cluster.model import Cluster, Node, Pod
-from k8snetlab.cluster.routing.names import public_hosts_file
 from k8snetlab.flows.model import Place
 from k8snetlab.kernel.identity import Identity
 
@@ -25,9 +24,8 @@ def of_node(cluster: Cluster, node: Node) -> Identity:
 
 
 def of_external(cluster: Cluster, name: str) -> Identity:
-    """A host outside the cluster: it knows the hosts of Ingresses and HTTPRoutes, and asks no DNS server."""
-    hosts = podfiles.LOCALHOST_LINES + public_hosts_file(cluster)
-    return Identity(name, "# no DNS server outside the cluster\n", hosts)
+    """A host outside the cluster: it asks the internet's DNS server."""
+    return Identity(name, podfiles.outside_resolv_conf(cluster), podfiles.LOCALHOST_LINES)
 
 
 def of_place(cluster: Cluster, place: Place) -> Identity:

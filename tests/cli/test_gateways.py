@@ -92,6 +92,9 @@ def asked(lab: Lab, url: str, *words: str) -> Any:
 def test_names_of_ingresses_and_routes_lead_outsiders_to_the_load_balancers(lab: Lab) -> None:
     assert asked(lab, "http://shop.example/x")["pod"] == "a"
     assert asked(lab, "https://tls.example/v2/x")["pod"] == "b"
+    assert asked(lab, "http://any-label.wild.example/")["pod"] == "b"
+    inside = lab("exec", "a", "--", "curl", "-s", "-m", "5", "http://shop.example/exact").stdout
+    assert json.loads(inside)["pod"] == "b", "a pod asks the cluster's DNS, that asks the internet's"
     assert lab("probe", "external/client", "https://shop.example/exact").stdout.count("default/b") == 1
 
 

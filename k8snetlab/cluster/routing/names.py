@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from k8snetlab.cluster.model import Cluster, IPAddress
 from k8snetlab.cluster.routing.gateways import attach
-from k8snetlab.cluster.routing.hosts import is_wildcard
 from k8snetlab.cluster.routing.ingress import served_ingresses
 from k8snetlab.cluster.routing.table import INGRESS_SERVICE, gateway_service
 
@@ -19,14 +18,6 @@ def public_names(cluster: Cluster) -> dict[str, tuple[IPAddress, ...]]:
         if host and balancer is not None and balancer.load_balancer_ips:
             found.setdefault(host.lower(), balancer.load_balancer_ips)
     return found
-
-
-def public_hosts_file(cluster: Cluster) -> str:
-    """Lines for /etc/hosts, which knows no wildcards; empty when there is nothing to reach by name."""
-    if not (cluster.ingresses or cluster.gateways):
-        return ""
-    names = {host: ips for host, ips in public_names(cluster).items() if not is_wildcard(host)}
-    return "".join(f"{ip}\t{host}\n" for host, ips in names.items() for ip in ips)
 
 
 def _hosts(cluster: Cluster) -> Iterator[tuple[str, str]]:
