@@ -7,11 +7,12 @@ not) no single request can be right or wrong, and there is no check.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from k8snetlab.cluster import names
 from k8snetlab.cluster.gateway_addon import ADDON
-from k8snetlab.cluster.model import Endpoint, IPAddress
+from k8snetlab.cluster.model import Endpoint, IPAddress, Pod
 from k8snetlab.cluster.routing.annotations import nginx_options
 from k8snetlab.cluster.routing.classes import ingress_choice
 from k8snetlab.cluster.routing.gateways import Attachments, GatewayState, ListenerState, attach
@@ -20,8 +21,11 @@ from k8snetlab.cluster.routing.table import INGRESS_SERVICE, gateway_service
 from k8snetlab.flows.model import Check, Flow, Place, SeenSource
 from k8snetlab.manifests.api.gateway import HTTPRouteMatch
 from k8snetlab.manifests.api.networking import HTTPIngressPath, Ingress
+from k8snetlab.oracle.bound import denied
 from k8snetlab.oracle.http_routes import WELL_KNOWN, Answer, Request, ask_gateway, ask_ingress
 from k8snetlab.oracle.places import Scene, address_of, external_place
+from k8snetlab.oracle.policy import PolicyVerdict, judge
+from k8snetlab.oracle.reasons import reason
 
 ANY_LABEL = "any"  # what stands for the star of a wildcard
 ANY_HOST = "any.example"
@@ -35,11 +39,13 @@ _BELOW = "/below"
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Where requests go: a load balancer's address, and how checks call it."""
+    """Where requests go: a load balancer's address, how checks call it, and the proxy behind it with its ports."""
 
     kind: str
     place: Place
     address: IPAddress
+    proxy: Pod
+    ports: Mapping[int, int]
 
 
 def gateway_checks(scene: Scene) -> Iterator[Check]:
@@ -57,7 +63,11 @@ def gateway_checks(scene: Scene) -> Iterator[Check]:
 def _target(scene: Scene, service: str, kind: str, name: str) -> _Target | None:
     found = scene.cluster.service(service)
     address = address_of(found.load_balancer_ips, scene.family) if found else None
-    return _Target(kind, Place(kind="service", name=name), address) if address else None
+    proxy = next((pod for pod in scene.cluster.pods if pod.addon == ADDON and pod.node in scene.nodes), None)
+    if found is None or address is None or proxy is None:
+        return None
+    ports = {port.port: port.target_port for port in found.ports if isinstance(port.target_port, int)}
+    return _Target(kind, Place(kind="service", name=name), address, proxy, ports)
 
 
 # --- Ingress ----------------------------------------------------------------------------------------------------------
@@ -156,22 +166,50 @@ def _sample_host(host: str) -> str:
 
 
 def _check(scene: Scene, target: _Target, request: Request, answer: Answer) -> Iterator[Check]:
+    """What policies let through, of the client to the proxy and of the proxy to its backends."""
+    for check in _open_check(scene, target, request, answer):
+        verdicts = list(_verdicts(scene, target, request, answer))
+        entrance, ways = verdicts[0], verdicts[1:]
+        if not scene.law.statutes.all:
+            yield check
+        elif any(each.contested for each in verdicts):
+            return
+        elif not entrance.allowed:
+            yield denied(check, reason(entrance))
+        elif all(each.allowed for each in ways):
+            yield check
+        elif not any(each.allowed for each in ways):
+            yield denied(check, reason(ways[0]))  # the proxy tries to connect for longer than the client waits
+
+
+def _verdicts(scene: Scene, target: _Target, request: Request, answer: Answer) -> Iterator[PolicyVerdict]:
+    """Of the way into the proxy, then of the way to each backend."""
+    law, client = scene.law, names.outside_address(names.CLIENT, scene.family)
+    proxy = next(address for address in target.proxy.ips if address.version == scene.family)
+    door = law.census.party(proxy)
+    yield judge(law.statutes, law.census.party(client), door, "TCP", target.ports[request.port])
+    for each in sorted(answer.endpoints, key=lambda endpoint: (endpoint.ip.version, endpoint.ip.packed, endpoint.port)):
+        own = next((address for address in target.proxy.ips if address.version == each.ip.version), proxy)
+        yield judge(law.statutes, law.census.party(own), law.census.party(each.ip), "TCP", each.port)
+
+
+def _open_check(scene: Scene, target: _Target, request: Request, answer: Answer) -> Iterator[Check]:
     flow = _flow(target, request)
     if flow is None:
         return
     url = f"{request.scheme}://{request.host}{_port(request)}{flow.path}"
     words = [request.method] if request.method != "GET" else []
     words += [f"{name}: {value}" for name, value in request.headers.items()]
-    name = f"client to {url}" + (f" ({', '.join(words)})" if words else "") + f" by {answer.origin or 'no rule'}"
+    label = f"client to {url}" + (f" ({', '.join(words)})" if words else "") + f" by {answer.origin or 'no rule'}"
     if answer.endpoints and not answer.statuses:
         servers = {scene.answerer(each, "TCP") for each in answer.endpoints}
         if servers != {"server"}:
             return  # nobody knows what a program of the user's says, and a port without a listener refuses
         tells = answer.path not in _SPECIAL and request.method != "HEAD"
-        source, sources = _seen(scene, answer.endpoints) if tells else (None, ())
+        source, sources = _seen(scene, target.proxy, answer.endpoints) if tells else (None, ())
         yield Check(
             type=target.kind,
-            name=name,
+            name=label,
             flow=flow,
             source=source,
             sources=sources,
@@ -181,7 +219,7 @@ def _check(scene: Scene, target: _Target, request: Request, answer: Answer) -> I
         status = next(iter(answer.statuses))
         yield Check(
             type=target.kind,
-            name=name,
+            name=label,
             flow=flow,
             expected="refused" if status >= 400 else "ok",
             status=status,
@@ -217,12 +255,9 @@ def _port(request: Request) -> str:
     return "" if request.port == WELL_KNOWN[request.scheme] else f":{request.port}"
 
 
-def _seen(scene: Scene, endpoints: frozenset[Endpoint]) -> tuple[SeenSource | None, tuple[IPAddress, ...]]:
+def _seen(scene: Scene, proxy: Pod, endpoints: frozenset[Endpoint]) -> tuple[SeenSource | None, tuple[IPAddress, ...]]:
     """Whom the server sees: the proxy's pod, which is the client of a connection of its own, or outside the cluster the
     pod's node. Of a node's own process nothing is promised here: networks differ in whether they masquerade."""
-    proxy = next((pod for pod in scene.cluster.pods if pod.addon == ADDON), None)
-    if proxy is None:
-        return None, ()
     versions = {each.ip.version for each in endpoints}
     pods = [scene.cluster.pod(each.pod) for each in endpoints if each.pod]
     if not pods:

@@ -120,3 +120,49 @@ def test_each_match_of_a_route(rules: str, wanted: list[str]) -> None:
     found = checks(GATEWAY.replace("RULES", rules), "external-to-gateway")
     said = [f"{each.flow.method} http://{each.flow.host}{each.flow.path} {dict(each.flow.headers)}" for each in found]
     assert said == wanted
+
+
+POLICY = """
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: guard}
+spec: {podSelector: {matchLabels: {app: web}}, ingress: [FROM]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("peers", "expected"),
+    [
+        pytest.param("", "timeout", id="nobody"),
+        pytest.param(
+            "{from: [{ipBlock: {cidr: 203.0.113.0/24}}]}", "timeout", id="the client, whom the pod never sees"
+        ),
+        pytest.param("{from: [{namespaceSelector: {}}]}", "ok", id="pods of all namespaces, the proxy among them"),
+        pytest.param(
+            "{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: k8snetlab-system}}}]}",
+            "ok",
+            id="the proxy's namespace",
+        ),
+        pytest.param("{from: [{podSelector: {}}]}", "timeout", id="its own namespace only"),
+    ],
+)
+def test_a_policy_of_the_backend_is_about_the_proxy(peers: str, expected: str) -> None:
+    policy = POLICY.replace("[FROM]", f"[{peers}]")
+    found = checks(INGRESS.replace("NOTES", "") + policy, "external-to-ingress")
+    root, gone = found[0], found[4]
+    assert root.expected == expected
+    assert bool(root.because) is (expected == "timeout")
+    assert (gone.expected, gone.status) == ("refused", 503), "the proxy answers that by itself"
+
+
+def test_a_policy_of_the_proxy_itself_is_about_the_client() -> None:
+    policy = """
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed, namespace: k8snetlab-system}
+spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 192.0.2.0/24}}]}]}
+"""
+    found = checks(INGRESS.replace("NOTES", "") + policy, "external-to-ingress")
+    assert {each.expected for each in found} == {"timeout"}

@@ -123,7 +123,7 @@ def _cluster(upstream: Upstream) -> Message:
         "@type": f"{TYPE}config.cluster.v3.Cluster",
         "name": name,
         "type": "STATIC",
-        "connect_timeout": "2s",
+        "connect_timeout": "5s",
         "lb_policy": "ROUND_ROBIN",
         "circuit_breakers": {"thresholds": [threshold]},
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
