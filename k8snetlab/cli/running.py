@@ -149,7 +149,8 @@ def _require_dns_program(cluster: Cluster) -> None:
 
 
 def _fitted(plan: Plan) -> Plan:
-    """The plan as this kernel can hold it; what it cannot is said."""
+    """The plan as this host can hold it; what it cannot is said."""
+    plan = _with_proxy(plan)
     from k8snetlab.plan.build import listens_on_sctp, without_sctp
 
     if not listens_on_sctp(plan):
@@ -162,6 +163,22 @@ def _fitted(plan: Plan) -> Plan:
         return plan
     say(warning(f"no pod listens on SCTP: {fact.detail}; {fact.fix}", colour=colour(sys.stderr)))
     return without_sctp(plan)
+
+
+def _with_proxy(plan: Plan) -> Plan:
+    """Where the proxy of Ingresses and Gateways is on this host; without it they are not served, loudly."""
+    from k8snetlab.plan.gateway.objects import is_proxy, with_program
+
+    if not any(is_proxy(item) for item in plan.objects):
+        return plan
+    from k8snetlab.kernel.facts import envoy
+    from k8snetlab.report.text import warning
+
+    fact = envoy()
+    if fact.ok:
+        return with_program(plan, fact.detail)
+    say(warning(f"Ingresses and Gateways are NOT served: {fact.detail}; {fact.fix}", colour=colour(sys.stderr)))
+    return with_program(plan, "")
 
 
 def say_waiting(pid: int) -> None:

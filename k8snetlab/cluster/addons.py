@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
+from k8snetlab.cluster.gateway_addon import gateway_addon
 from k8snetlab.cluster.model import ADDON_LABEL, LabConfig, Node
 from k8snetlab.cluster.services import API_SERVER, CLUSTER_DNS
 from k8snetlab.errors import Source
@@ -46,6 +47,7 @@ def addons(config: LabConfig, nodes: Sequence[Node], documents: Sequence[Documen
             document = Document(written, Source("add-on/kube-apiserver", 1))
             if document.key not in given:
                 yield document
+    yield from gateway_addon(documents)
     if config.dns != "none" and ("Service", _NAMESPACE, _DNS_NAME) not in given:
         for written in (_dns_service(), _dns_deployment(config)):
             document = Document(written, Source("add-on/dns", 1))

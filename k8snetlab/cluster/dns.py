@@ -46,7 +46,8 @@ def cluster_records(cluster: Cluster) -> Zone:
 
 
 def internet_records(cluster: Cluster) -> Zone:
-    """What the lab's internet knows: the domains of documentation lead to it, no other name exists."""
+    """What the lab's internet knows: the domains of documentation lead to it, the hosts of Ingresses and HTTPRoutes to
+    their load balancers. No other name exists."""
     addresses = [names.outside_address(names.INTERNET, family) for family in cluster.config.families]
     own = [_address(address, OUTSIDE_TTL) for address in addresses]
     found: dict[str, list[str]] = {"": [_soa("", OUTSIDE_NAME, OUTSIDE_TTL)], OUTSIDE_NAME: list(own)}
@@ -54,6 +55,11 @@ def internet_records(cluster: Cluster) -> Zone:
         if domain.count("."):
             found[domain] = list(own)
         found[f"*.{domain}"] = list(own)
+    if cluster.ingresses or cluster.gateways:
+        from k8snetlab.cluster.routing.names import public_names
+
+        for host, ips in public_names(cluster).items():
+            found[host] = [_address(ip, OUTSIDE_TTL) for ip in ips]
     for address in addresses:
         found[address.reverse_pointer] = [f"{OUTSIDE_TTL} PTR {OUTSIDE_NAME}."]
     return _complete(found, "")

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.manifests.api import admin_policy, apps, core, lab, networking, scheduling
 from k8snetlab.manifests.api.core import Container, PodSpec
 from k8snetlab.manifests.api.meta import Labels, Protocol
+
+if TYPE_CHECKING:
+    from k8snetlab.manifests.api import gateway
 
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
@@ -233,6 +236,14 @@ class Workload:
     source: Source | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate (with its chain) and its private key, as PEM text."""
+
+    certificate: str
+    key: str = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """Everything, in deterministic order: nodes by index, pods and Services by namespace and name."""
@@ -248,6 +259,12 @@ class Cluster:
     admin_policies: tuple[AdminPolicy, ...] = ()  # by name within each kind; `cluster.tiers` has their order
     ingresses: tuple[networking.Ingress, ...] = ()
     ingress_classes: tuple[networking.IngressClass, ...] = ()
+    gateway_classes: tuple[gateway.GatewayClass, ...] = ()
+    gateways: tuple[gateway.Gateway, ...] = ()
+    http_routes: tuple[gateway.HTTPRoute, ...] = ()
+    reference_grants: tuple[gateway.ReferenceGrant, ...] = ()
+    tls_secrets: Mapping[str, KeyPair] = field(default_factory=dict)  # ns/name → those that some TLS section names
+    births: Mapping[str, int] = field(default_factory=dict)  # see `births`
     checks: tuple[lab.Check, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)  # kind → how many documents were read and ignored
 

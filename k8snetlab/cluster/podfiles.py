@@ -78,7 +78,7 @@ def node_resolv_conf(cluster: Cluster, node: Node) -> str:
 
 
 def outside_resolv_conf(cluster: Cluster) -> str:
-    """That of a host which is no part of the cluster."""
+    """That of a host outside, which asks whom a node asks."""
     return str(_node_resolver(cluster))
 
 

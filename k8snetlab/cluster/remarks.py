@@ -31,8 +31,10 @@ def _not_enforced(cluster: Cluster) -> Iterator[str]:
 
 
 def _not_served(cluster: Cluster) -> Iterator[str]:
-    if cluster.ingresses:
-        yield f"{_count(len(cluster.ingresses), 'Ingress', 'Ingresses')} not served: there is no ingress controller"
+    if cluster.ingresses or cluster.gateways or cluster.http_routes:
+        from k8snetlab.cluster.gateway_remarks import gateway_remarks
+
+        yield from gateway_remarks(cluster)
     host_ports = [pod for pod in cluster.pods if not pod.host_network and _has_host_port(pod.containers)]
     if host_ports:
         some = ", ".join(pod.key for pod in host_ports[:5])

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from k8snetlab.cluster.addons import addons
 from k8snetlab.cluster.addresses import parse_address
+from k8snetlab.cluster.births import births
+from k8snetlab.cluster.certificates import tls_secrets
 from k8snetlab.cluster.config import LabDocument, Overrides, configure, override
 from k8snetlab.cluster.endpoints import Backends, find_backends, port_endpoints, read_written
 from k8snetlab.cluster.ipam import address, assign_slots
@@ -71,6 +73,7 @@ def resolve(
     slots = assign_slots(placed, pods_before, problems)
     same = _same_documents(config, previous, previous_manifests)
     drafts = draft_services(_of_kind(documents, core.Service), config, services_before, problems, same)
+    certificates = tls_secrets(documents, problems)
     statuses = assign_statuses(drafts, config, services_before)
     services = [_service(draft, statuses.get(draft.key, ()), problems) for draft in drafts]
     raise_all(problems)
@@ -95,6 +98,12 @@ def resolve(
         ),
         ingresses=_by_name(_objects(documents, networking.Ingress)),
         ingress_classes=_by_name(_objects(documents, networking.IngressClass)),
+        gateway_classes=_of_gateway_api(documents, "GatewayClass"),
+        gateways=_of_gateway_api(documents, "Gateway"),
+        http_routes=_of_gateway_api(documents, "HTTPRoute"),
+        reference_grants=_of_gateway_api(documents, "ReferenceGrant"),
+        tls_secrets=certificates,
+        births=births(documents, previous.births if previous else None),
         checks=tuple(_objects(documents, lab.Check)),
         ignored=manifests.ignored,
     )
@@ -129,6 +138,12 @@ Named = TypeVar(
 
 def _by_name(objects: Sequence[Named]) -> tuple[Named, ...]:
     return tuple(sorted(objects, key=lambda each: (each.metadata.namespace, each.metadata.name)))
+
+
+def _of_gateway_api(documents: Sequence[Document], kind: str) -> tuple[Any, ...]:
+    """By the name of the kind: the module with its class is imported only where there is one."""
+    found = [document for document in documents if document.kind == kind]
+    return tuple(document.object for document in sorted(found, key=lambda each: each.key))
 
 
 def _lab_document(documents: Sequence[Document], overrides: Overrides, problems: list[Problem]) -> LabDocument:

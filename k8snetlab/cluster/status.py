@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from k8snetlab.cluster.endpoint_slices import endpoints_object, generated_slices
@@ -220,6 +221,16 @@ def _admin_policies(kind: str) -> Callable[[Cluster], Iterator[Rendered]]:
     return rendered
 
 
+def _of_gateway(function: str) -> Callable[[Cluster], Iterator[Rendered]]:
+    """Of the module that knows routing, imported when it is needed."""
+
+    def rendered(cluster: Cluster) -> Iterator[Rendered]:
+        found: Iterator[Rendered] = getattr(import_module("k8snetlab.cluster.gateway_status"), function)(cluster)
+        return found
+
+    return rendered
+
+
 KINDS: Mapping[str, Callable[[Cluster], Iterator[Rendered]]] = {
     "nodes": _nodes,
     "namespaces": _namespaces,
@@ -230,6 +241,10 @@ KINDS: Mapping[str, Callable[[Cluster], Iterator[Rendered]]] = {
     **{plural: _workloads(kind) for plural, kind in WORKLOAD_KINDS.items()},
     "networkpolicies": _as_written("network_policies"),
     **{plural: _admin_policies(kind) for plural, kind in ADMIN_KINDS.items()},
-    "ingresses": _as_written("ingresses"),
+    "ingresses": _of_gateway("ingresses"),
     "ingressclasses": _as_written("ingress_classes"),
+    "gatewayclasses": _of_gateway("gateway_classes"),
+    "gateways": _of_gateway("gateways"),
+    "httproutes": _of_gateway("http_routes"),
+    "referencegrants": _of_gateway("reference_grants"),
 }

@@ -35,7 +35,8 @@ class Place:
 class Flow:
     """One conversation to try. `address` is where packets are really sent (a name is resolved by the sender).
 
-    `port` is 0 for ICMP. `path` and `host` matter to HTTP only; `query` is the type of record that is looked up.
+    `port` is 0 for ICMP. `path`, `host`, `method`, `headers` and `tls` (https, with any certificate) matter to HTTP
+    only; `query` is the type of record that is looked up.
     """
 
     sender: Place
@@ -46,6 +47,9 @@ class Flow:
     path: str = "/"
     host: str = ""
     query: str = ""
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,8 @@ class Check:
     to so many times until one of `servers` does: a Service picks its endpoint at random. Pods in `forbidden` may not
     answer at any of the tries, which are then all made, and those that get no answer are no failure. `because` is what
     the policies that `expected` follows from say. `records` are all that a look-up must find, in any order
-    (`A 10.96.0.1`; an SRV record without priority and weight); empty when any will do.
+    (`A 10.96.0.1`; an SRV record without priority and weight); empty when any will do. `status` is the one that HTTP
+    must answer with, 0 when any will do, `location` where a redirect must lead to.
     """
 
     type: str
@@ -71,12 +76,14 @@ class Check:
     records: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
     because: str = ""
+    status: int = 0
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What the packets did. `server` is the pod that answered, `source` the client address that it saw; `records` are
-    what a look-up found, `TYPE DATA`."""
+    what a look-up found, `TYPE DATA`; `status` and `location` those of an HTTP answer."""
 
     outcome: Outcome
     rtt_ms: float | None = None
@@ -84,3 +91,5 @@ class Result:
     source: str = ""
     reason: str = ""
     records: tuple[str, ...] = ()
+    status: int = 0
+    location: str = ""

@@ -163,9 +163,8 @@ def _url_flow(source: Place, target: Place, port: int | None, protocol: str | No
     assert match is not None
     if protocol not in (None, "HTTP"):
         raise UsageError(f"{target.name}: a URL is asked by HTTP, not {protocol}")
-    if match["scheme"] == "https":
-        raise UsageError(f"{target.name}: https is not served by the lab")
-    given = int(match["port"] or 80)
+    tls = match["scheme"] == "https"
+    given = int(match["port"] or (443 if tls else 80))
     if port and match["port"] and port != given:
         raise UsageError(f"{target.name} says port {given}, --port says {port}")
     host = match["host"].strip("[]")
@@ -177,6 +176,7 @@ def _url_flow(source: Place, target: Place, port: int | None, protocol: str | No
         port=port or given,
         path=match["path"] or "/",
         host=host,
+        tls=tls,
     )
 
 

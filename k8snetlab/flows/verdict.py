@@ -51,6 +51,10 @@ def _remark(check: Check, result: Result) -> str:
 def _wrong_outcome(check: Check, result: Result) -> str:
     if result.outcome == "error":
         return result.reason or "the probe could not run"
+    if check.status and result.status and result.status != check.status:
+        return f"expected HTTP {check.status}, got HTTP {result.status}"
+    if check.location and result.status == check.status and result.location != check.location:
+        return f"redirected to {result.location or 'nowhere'}, expected {check.location}"
     if result.outcome == check.expected:
         return ""
     because = ", ".join(text for text in (result.reason, check.because if check.expected != "ok" else "") if text)

@@ -31,8 +31,10 @@ from k8snetlab.plan.state import (
     NftElement,
     NftSet,
     NftTable,
+    ProxyFile,
     RealServer,
     Route,
+    SelfSigned,
     Sysctl,
     UdpDestination,
     Veth,
@@ -137,7 +139,7 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
                 todo.taken[item.netns].append(item)
             case IptablesChain() if (item.netns, item.family, item.table, item.name, item.backend) in written:
                 pass  # it is written anew
-            case Netns() | DnsName() | File():
+            case Netns() | DnsName() | File() | ProxyFile() | SelfSigned():
                 pass
             case _ if item.netns not in gone:
                 _collect(todo, item, _DROP)

@@ -1,4 +1,4 @@
-"""Talk to a server of the lab over its control socket: one JSON line for a request, one for its answer."""
+"""Talk to a server of the lab over its control socket: one JSON line for a request, one for its answer; or by HTTP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import select
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from k8snetlab.errors import KernelError
@@ -32,6 +32,57 @@ def ask(path: str, requests: Sequence[Mapping[str, object]], *, pidfd: int, time
     if not all(answers):
         raise KernelError("ask", subject=path, reason="the server closed the connection without an answer")
     return [json.loads(answer) for answer in answers]
+
+
+def wait_for_http(
+    path: str,
+    target: str,
+    *,
+    pidfd: int,
+    timeout: float,
+    condition: Callable[[str], bool] = lambda _body: True,
+    words: Callable[[], str] = lambda: "",
+) -> str:
+    """The body of the answer 200 to a GET on a Unix socket, asked again until there is one that meets the condition.
+
+    Raises KernelError when the server, whose `pidfd` is given, dies or time is up; `words` says what it had to say.
+    """
+    deadline = time.monotonic() + timeout
+    death = select.poll()
+    death.register(pidfd, select.POLLIN)
+    request = f"GET {target} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n".encode()
+    while True:
+        try:
+            with _connect(path, pidfd, deadline) as connection:
+                connection.settimeout(max(deadline - time.monotonic(), 0.1))
+                connection.sendall(request)
+                with connection.makefile("rb") as answer:
+                    head, _, body = answer.read().partition(b"\r\n\r\n")
+        except (OSError, KernelError) as error:
+            reason = error.reason if isinstance(error, KernelError) else str(error)
+            raise KernelError("ask", subject=path, reason=reason, hint=words()) from error
+        text = (
+            _unchunked(body).decode(errors="replace") if b"chunked" in head.lower() else body.decode(errors="replace")
+        )
+        if head.startswith(b"HTTP/1.1 200") and condition(text):
+            return text
+        if time.monotonic() > deadline:
+            raise KernelError("ask", subject=path, reason=f"{target} is not as wanted in time", hint=words())
+        if death.poll(_RETRY_SECONDS * 1000):
+            raise KernelError("ask", subject=path, reason="the server has died", hint=words())
+
+
+def _unchunked(body: bytes) -> bytes:
+    """RFC 9112, 7.1: chunks, each after a line with its length in hexadecimal digits."""
+    found = bytearray()
+    while body:
+        line, _, body = body.partition(b"\r\n")
+        size = int(line.partition(b";")[0] or b"0", 16)
+        found += body[:size]
+        body = body[size + 2 :]
+        if not size:
+            break
+    return bytes(found)
 
 
 def _connect(path: str, pidfd: int, deadline: float) -> socket.socket:

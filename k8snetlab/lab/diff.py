@@ -36,6 +36,8 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "Announcement": ("address",),
     "LearnedRoute": ("netns", "destination"),
     "File": ("path",),
+    "ProxyFile": ("name",),
+    "SelfSigned": ("name",),
     "Process": ("name",),
 }
 

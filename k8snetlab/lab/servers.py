@@ -14,17 +14,18 @@ import os
 import select
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel import processes
 from k8snetlab.kernel.identity import Identity, assume
-from k8snetlab.lab import daemon, files, nameserver
+from k8snetlab.lab import daemon, files, gateway, nameserver
 from k8snetlab.lab.daemon import Daemon
 from k8snetlab.lab.holder import open_process, process_start
 from k8snetlab.plan import podserver
+from k8snetlab.plan.gateway.objects import is_proxy
 from k8snetlab.plan.podserver import Served
 from k8snetlab.plan.state import Announcement, DnsName, DnsServer, HealthCheck, KernelObject, PodServer, Process
 
@@ -50,7 +51,15 @@ def observe(planned: Iterable[KernelObject] = ()) -> frozenset[KernelObject]:
 
     A listener's place in its list means nothing; where the plan has the same listeners, they are put in its order.
     """
-    return frozenset((*_observe_pod_servers(planned), *nameserver.observe(), *files.observe(), *_observe_processes()))
+    return frozenset(
+        (
+            *_observe_pod_servers(planned),
+            *nameserver.observe(),
+            *files.observe(),
+            *gateway.observe(),
+            *_observe_processes(),
+        )
+    )
 
 
 def apply(
@@ -76,9 +85,15 @@ def apply(
     nameserver.apply(missing, extra)
     if changed := files.apply(missing, extra):
         _tell(changed)
+    with _proxy() as pidfd:
+        gateway.apply(missing, extra, pidfd)
     for item in missing:
         if isinstance(item, Process):
             _start(item, identities(item.pod) if item.pod else None)
+    if any(is_proxy(item) for item in missing):
+        with _proxy() as pidfd:
+            if pidfd is not None:
+                gateway.wait_ready(pidfd, _proxy_words)
 
 
 def _apply_pod_servers(missing: Sequence[Served], extra: Sequence[Served]) -> None:
@@ -182,6 +197,29 @@ def _end_session(pid: int, pidfd: int) -> None:
         with suppress(ProcessLookupError):
             os.killpg(pid, number)
         poller.poll(milliseconds)
+
+
+@contextmanager
+def _proxy() -> Iterator[int | None]:
+    """A pidfd of the proxy of Ingresses and Gateways, or None when it does not run."""
+    known = next(filter(None, map(_read_process, _proxy_files())), None)
+    if known is None:
+        yield None
+        return
+    with open_process(known[0], known[1]) as pidfd:
+        yield pidfd
+
+
+def _proxy_files() -> list[Path]:
+    files = sorted(_PROCESSES.glob("*.json")) if _PROCESSES.is_dir() else []
+    return [file for file in files if (known := _read_process(file)) and is_proxy(known[2])]
+
+
+def _proxy_words() -> str:
+    """The last that it wrote into its log, for who wants to know why it does not work."""
+    logs = [file.with_suffix(".log") for file in _proxy_files()]
+    lines = [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines() if line]
+    return lines[-1] if lines else ""
 
 
 def _observe_processes() -> Iterator[Process]:

@@ -11,7 +11,7 @@ from k8snetlab.errors import Source
 if (
     TYPE_CHECKING
 ):  # making the classes costs most of a short command's time: a kind's module is imported when it is read
-    from k8snetlab.manifests.api import admin_policy, apps, core, gateway, lab, networking
+    from k8snetlab.manifests.api import admin_policy, apps, core, gateway, lab, networking, secret
 
     KubernetesObject = (
         core.Namespace
@@ -20,6 +20,7 @@ if (
         | core.Service
         | core.Endpoints
         | core.EndpointSlice
+        | secret.Secret
         | apps.Deployment
         | apps.ReplicaSet
         | apps.StatefulSet

@@ -45,6 +45,7 @@ _UNDERSTOOD = (
     Kind("Service", "core", ""),
     Kind("Endpoints", "core", ""),
     Kind("EndpointSlice", "core", "discovery.k8s.io"),
+    Kind("Secret", "secret", ""),
     Kind("Deployment", "apps", "apps"),
     Kind("ReplicaSet", "apps", "apps"),
     Kind("StatefulSet", "apps", "apps"),
@@ -70,7 +71,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _UNDER
 # Kinds of the same groups that are not understood, some of them spelled much like one that is.
 _OTHER_KINDS = frozenset({
     "Binding", "ComponentStatus", "ConfigMap", "Event", "LimitRange", "PersistentVolume", "PersistentVolumeClaim",
-    "PodTemplate", "ReplicationController", "ResourceQuota", "Secret", "ServiceAccount", "ControllerRevision",
+    "PodTemplate", "ReplicationController", "ResourceQuota", "ServiceAccount", "ControllerRevision",
     "IPAddress", "ServiceCIDR", "BackendTLSPolicy", "GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute", "BackendLBPolicy",
     "ListenerSet", "XListenerSet", "XBackendTrafficPolicy",
 })  # fmt: skip

@@ -189,9 +189,9 @@ def _read_item(item: _Item, reading: _Reading) -> None:
         at = "apiVersion" if "; use " in str(error) else "kind"
         reading.problems.append(item.problem((at,), str(error)))
         return
-    if kind is None:
+    if kind is None or _is_other_secret(kind, item.data):
         # A foreign kind named like an understood one is told apart as kubectl does: `Gateway.networking.istio.io`.
-        reading.ignored[f"{name}.{api_version.partition('/')[0]}" if name in KINDS else name] += 1
+        reading.ignored[f"{name}.{api_version.partition('/')[0]}" if kind is None and name in KINDS else name] += 1
         return
     decoded, wrongs = decode(kind.cls, item.data, ignoring=("apiVersion", "kind"))
     obj = _with_namespace(decoded, kind)
@@ -203,6 +203,11 @@ def _read_item(item: _Item, reading: _Reading) -> None:
     document = Document(obj, item.source())
     reading.documents.append(document)
     _check_unique(document, item, reading)
+
+
+def _is_other_secret(kind: Kind, data: dict[str, Any]) -> bool:
+    """Of Secrets only certificates matter to a network."""
+    return kind.name == "Secret" and data.get("type") != "kubernetes.io/tls"
 
 
 def _with_namespace(obj: Any, kind: Kind) -> KubernetesObject:

@@ -36,6 +36,8 @@ TYPES = (
     "external-to-nodeport",
     "external-to-loadbalancer",
     "external-to-externalip",
+    "external-to-ingress",
+    "external-to-gateway",
     "pod-to-dns",
     "pod-to-external",
     "policy-allowed",
@@ -54,6 +56,10 @@ def derive(cluster: Cluster) -> tuple[Check, ...]:
         found += policy_checks(scene)
         for service in cluster.own_services:
             found += _service_checks(scene, service)
+        if cluster.ingresses or cluster.gateways:
+            from k8snetlab.oracle.gateway_checks import gateway_checks
+
+            found += gateway_checks(scene)
     found += written_checks(cluster)
     order = {kind: number for number, kind in enumerate(TYPES)}
     return tuple(sorted(dict.fromkeys(found), key=lambda check: order[check.type]))

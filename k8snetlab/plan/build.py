@@ -17,6 +17,7 @@ from k8snetlab.errors import UsageError
 from k8snetlab.plan.announce import announcements
 from k8snetlab.plan.dns import dns
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
+from k8snetlab.plan.gateway.objects import gateway_objects
 from k8snetlab.plan.network.bridge import BridgeNetwork
 from k8snetlab.plan.node_networks import interfaces, switches
 from k8snetlab.plan.policy.iptables import IptablesPolicies
@@ -152,6 +153,7 @@ def build(cluster: Cluster, *, within: Cluster | None = None) -> Plan:
     objects += announcements(cluster)
     objects += _servers(cluster)
     objects += dns(cluster)
+    objects += gateway_objects(cluster)
     objects += health_checks(cluster) if cluster.config.proxy_mode != "none" else ()
     objects += _programs(cluster)
     return Plan(tuple(dict.fromkeys(objects)))

@@ -15,6 +15,7 @@ from typing import Final
 
 from k8snetlab.cluster.model import ADDON_LABEL, Cluster, Pod, Service
 from k8snetlab.plan.build import build
+from k8snetlab.plan.gateway.objects import gateway_objects
 from k8snetlab.plan.proxy.iptables import is_large
 from k8snetlab.plan.state import (
     Address,
@@ -33,8 +34,10 @@ from k8snetlab.plan.state import (
     Plan,
     PodServer,
     Process,
+    ProxyFile,
     RealServer,
     Route,
+    SelfSigned,
     Sysctl,
     UdpDestination,
     Veth,
@@ -48,7 +51,7 @@ _PROXIES: Final = frozenset({"iptables", "ipvs", "nftables"})
 _OF_ONE: Final = (
     Netns, Veth, Address, Route, Neighbour, FdbEntry, IptablesChain, NftChain, NftSet, NftElement, IpSetEntry,
     VirtualServer, RealServer, UdpDestination, PodServer, HealthCheck, DnsServer, DnsName, Process,
-    Sysctl,
+    Sysctl, ProxyFile, SelfSigned,
 )  # fmt: skip
 _OF_ONE_SERVICE: Final = re.compile(r"KUBE-(SVC|SVL|EXT|FW|SEP)-[A-Z2-7]{16}")
 
@@ -66,11 +69,19 @@ def rebuild(before: Cluster, plan: Plan, after: Cluster) -> Plan | None:
     services = _affected(before, after, pods)
     if services is None or any(is_large(before, family) != is_large(after, family) for family in after.config.families):
         return None
-    parts = [build(_part(cluster, services), within=cluster).objects for cluster in (before, after)]
+    parts = [tuple(_planned(cluster, services)) for cluster in (before, after)]
     old, new = (set(part) for part in parts)
     missing = [item for item in parts[1] if item not in old]
     extra = [item for item in parts[0] if item not in new]
     return _replaced(plan, missing, extra)
+
+
+def _planned(cluster: Cluster, services: set[str]) -> Iterator[KernelObject]:
+    """The plan of the cluster with these Services only; its proxy, whose files are about all of them, has them all."""
+    of_proxy = (ProxyFile, SelfSigned)
+    part = build(_part(cluster, services), within=cluster).objects
+    yield from (item for item in part if not isinstance(item, of_proxy))
+    yield from gateway_objects(cluster)
 
 
 def _slices_by_hand(cluster: Cluster) -> bool:

@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from k8snetlab.cluster import names
+from k8snetlab.cluster.gateway_addon import FOLDER
 from k8snetlab.plan import podserver
 from k8snetlab.plan.dns import listen_entry
 from k8snetlab.plan.proxy.ipvs_script import making_servers, making_sets
@@ -41,8 +42,10 @@ from k8snetlab.plan.state import (
     Plan,
     PodServer,
     Process,
+    ProxyFile,
     RealServer,
     Route,
+    SelfSigned,
     Sysctl,
     UdpDestination,
     Veth,
@@ -129,7 +132,7 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
             yield f"bridge -n {_name(lab, obj.netns)} fdb append {where} self permanent"
         case Sysctl():
             yield f"{_exec(lab, obj.netns)} sysctl -q -w {shlex.quote(f'{obj.key}={obj.value}')}"
-        case File() | Process():
+        case File() | ProxyFile() | SelfSigned() | Process():
             yield from _program(lab, obj)
         case (
             IptablesChain() | NftTable() | NftSet() | NftChain() | NftElement()
@@ -139,13 +142,20 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
             return
 
 
-def _program(lab: str, obj: File | Process) -> Iterator[str]:
+def _program(lab: str, obj: File | ProxyFile | SelfSigned | Process) -> Iterator[str]:
     """What a program of the host reads, and the program."""
     match obj:
-        case File():
-            path = Path("/run/files", obj.path)
+        case File() | ProxyFile():
+            path = Path("/run/files", obj.path) if isinstance(obj, File) else Path(FOLDER, obj.name)
             yield f"mkdir -p {shlex.quote(str(path.parent))} && cat >{shlex.quote(str(path))} <<'CONTENT'"
             yield from (*obj.content.splitlines(), "CONTENT")
+        case SelfSigned():
+            names = ",".join(f"DNS:{name}" for name in obj.names)
+            yield (
+                f"mkdir -p {FOLDER} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+                f" -subj /O=k8snetlab -addext {shlex.quote(f'subjectAltName={names}')}"
+                f" -keyout {FOLDER}/{obj.name}.key -out {FOLDER}/{obj.name}.crt"
+            )
         case Process():
             yield f"{_exec(lab, obj.netns)} {shlex.join(obj.argv)} >/dev/null 2>&1 </dev/null &"
 

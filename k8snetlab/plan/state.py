@@ -17,6 +17,8 @@ from k8snetlab.plan.state_programs import DnsName as DnsName
 from k8snetlab.plan.state_programs import DnsServer as DnsServer
 from k8snetlab.plan.state_programs import File as File
 from k8snetlab.plan.state_programs import Process as Process
+from k8snetlab.plan.state_programs import ProxyFile as ProxyFile
+from k8snetlab.plan.state_programs import SelfSigned as SelfSigned
 
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
@@ -367,6 +369,8 @@ KernelObject = (
     | Announcement
     | LearnedRoute
     | File
+    | ProxyFile
+    | SelfSigned
     | Process
 )
 

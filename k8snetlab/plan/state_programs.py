@@ -47,6 +47,22 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyFile:
+    """A file that the lab's proxy reads, and watches: see `plan.gateway`."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class SelfSigned:
+    """A certificate for `names` with its key, made on this host: `name`.crt and `name`.key beside the proxy's files."""
+
+    name: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """A program of the host that runs in a namespace until the lab ends; `name` is unique in the lab.
 

@@ -29,8 +29,10 @@ from k8snetlab.plan.state import (
     NftTable,
     PodServer,
     Process,
+    ProxyFile,
     RealServer,
     Route,
+    SelfSigned,
     Sysctl,
     UdpDestination,
     Veth,
@@ -59,16 +61,20 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.netns}: nft {_nftables(obj)}"
         case IpSet() | IpSetEntry() | VirtualServer() | RealServer():
             return f"{obj.netns}: {_ipvs(obj)}"
-        case DnsName() | File():
+        case DnsName() | File() | ProxyFile() | SelfSigned():
             return _known(obj)
         case UdpDestination() | PodServer() | HealthCheck() | Announcement() | LearnedRoute() | DnsServer() | Process():
             return f"{obj.netns}: {_served(obj)}"
 
 
-def _known(obj: DnsName | File) -> str:
-    """What servers of several namespaces share."""
+def _known(obj: DnsName | File | ProxyFile | SelfSigned) -> str:
+    """What servers of several namespaces share. A file is not shown: it may be a key."""
     if isinstance(obj, File):
         return f"file /run/files/{obj.path} ({len(obj.content.encode())} bytes)"
+    if isinstance(obj, ProxyFile):
+        return f"proxy: file {obj.name} ({len(obj.content.encode())} bytes)"
+    if isinstance(obj, SelfSigned):
+        return f"proxy: self-signed certificate {obj.name} for {' '.join(obj.names)}"
     return f"DNS view {obj.view}: {obj.name or '.'} {'; '.join(obj.records) or '(no records)'}"
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Final
 
 from k8snetlab.flows.model import Flow, Result
@@ -23,7 +24,7 @@ BODY_LIMIT: Final = 1 << 20
 _CONNECT = re.compile(
     rb"^\* +(?P<local>Immediate connect fail for|connect to) .*: (?P<text>[^:\n]+?)\r?$", re.MULTILINE
 )
-_REPORT = re.compile(rb"^@ (?P<code>\d{3}) (?P<connect>[\d.]+) (?P<total>[\d.]+)$", re.MULTILINE)
+_REPORT = re.compile(rb"^@ (?P<code>\d{3}) (?P<connect>[\d.]+) (?P<total>[\d.]+)(?: (?P<location>\S*))?$", re.MULTILINE)
 _CURL_MESSAGE = re.compile(rb"^curl: \(\d+\) (.*)$", re.MULTILINE)
 _RTT = re.compile(rb"time[=<]([\d.]+) ?ms")
 _PING_NEGATIVE = re.compile(rb"^From (?P<who>\S+?):? icmp_seq=\d+ (?!Redirect)(?P<text>.+?)\r?$", re.MULTILINE)
@@ -60,9 +61,19 @@ def curl_argv(flow: Flow, timeout: float) -> list[str]:
     """
     host = f"[{flow.address}]" if ":" in flow.address else flow.address
     options = ["-q", "-g", "-sS", "-v", "--noproxy", "*", "--path-as-is", "--max-filesize", str(BODY_LIMIT)]
-    limits = ["-m", f"{timeout:g}", "-w", "%{stderr}\n@ %{http_code} %{time_connect} %{time_total}\n"]
-    name = ["-H", f"Host: {flow.host}"] if flow.host and flow.host != flow.address else []
-    return ["curl", *options, *limits, *name, "--", f"http://{host}:{flow.port}{flow.path}"]
+    limits = ["-m", f"{timeout:g}", "-w", "%{stderr}\n@ %{http_code} %{time_connect} %{time_total} %{redirect_url}\n"]
+    asked = [word for header in flow.headers for word in ("-H", ": ".join(header))]
+    if flow.method != "GET":
+        asked += ["-I"] if flow.method == "HEAD" else ["-X", flow.method]
+    if flow.tls:
+        # The name that is asked for in the handshake is the URL's; any certificate for it will do (-k).
+        name = flow.host or flow.address
+        asked += ["-k"] if name == flow.address else ["-k", "--resolve", f"{name}:{flow.port}:{host}"]
+        url = host if name == flow.address else name
+        return ["curl", *options, *limits, *asked, "--", f"https://{url}:{flow.port}{flow.path}"]
+    if flow.host and flow.host != flow.address:
+        asked += ["-H", f"Host: {flow.host}"]
+    return ["curl", *options, *limits, *asked, "--", f"http://{host}:{flow.port}{flow.path}"]
 
 
 def read_ping(flow: Flow, done: Completed, elapsed: float, timeout: float) -> Result:
@@ -104,7 +115,8 @@ def read_curl(flow: Flow, done: Completed, timeout: float) -> Result:
     if done.returncode == _NOT_CONNECTED:
         return _not_connected(flow, done, text, total)
     if done.returncode in (0, _TOO_BIG) and status:
-        return _http_answer(flow, done.stdout, status, (connected if flow.protocol == "TCP" else total) * 1000)
+        answer = _http_answer(flow, done.stdout, status, (connected if flow.protocol == "TCP" else total) * 1000)
+        return replace(answer, status=status, location=(report["location"] or b"").decode(errors="replace"))
     if flow.protocol == "TCP" and connected > 0:
         return answered(b"", connected * 1000, "connected; the server speaks no HTTP")
     if done.returncode == _TIMED_OUT:

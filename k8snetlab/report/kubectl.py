@@ -235,6 +235,23 @@ def _ingress(item: Object) -> list[str]:
     return [spec.get("ingressClassName") or NONE, _shortened(hosts, "*"), address, ports]
 
 
+def _gateway(item: Object) -> list[str]:
+    status = item.get("status", {})
+    address = ",".join(each["value"] for each in status.get("addresses", ()))
+    return [item["spec"]["gatewayClassName"], address, _condition(item, "Programmed")]
+
+
+def _hostnames(item: Object) -> str:
+    """A list as JSON: the column is a plain path of the CRD's."""
+    names = ",".join(f'"{name}"' for name in item.get("spec", {}).get("hostnames", ()))
+    return f"[{names}]" if names else ""
+
+
+def _condition(item: Object, kind: str) -> str:
+    conditions = item.get("status", {}).get("conditions", ())
+    return next((each["status"] for each in conditions if each["type"] == kind), "")
+
+
 def _nothing(_item: Object) -> list[str]:
     return []
 
@@ -276,10 +293,19 @@ _COLUMNS: Mapping[str, tuple[Sequence[str], Cells, Sequence[str], Cells]] = {
     "baselineadminnetworkpolicies": ((), _nothing, (), _nothing),
     "ingresses": (("CLASS", "HOSTS", "ADDRESS", "PORTS"), _ingress, (), _nothing),
     "ingressclasses": (("CONTROLLER", "PARAMETERS"), lambda item: [item["spec"]["controller"], NONE], (), _nothing),
+    "gatewayclasses": (
+        ("CONTROLLER", "ACCEPTED"),
+        lambda item: [item["spec"]["controllerName"], _condition(item, "Accepted")],
+        (),
+        _nothing,
+    ),
+    "gateways": (("CLASS", "ADDRESS", "PROGRAMMED"), _gateway, (), _nothing),
+    "httproutes": (("HOSTNAMES",), lambda item: [_hostnames(item)], (), _nothing),
+    "referencegrants": ((), _nothing, (), _nothing),
 }
 
 ADMIN_POLICIES = ("clusternetworkpolicies", "adminnetworkpolicies", "baselineadminnetworkpolicies")
-CLUSTER_SCOPED = ("nodes", "namespaces", "ingressclasses", *ADMIN_POLICIES)
+CLUSTER_SCOPED = ("nodes", "namespaces", "ingressclasses", "gatewayclasses", *ADMIN_POLICIES)
 GROUPS: Mapping[str, str] = {
     "endpointslices": "discovery.k8s.io",
     "deployments": "apps",
@@ -292,6 +318,10 @@ GROUPS: Mapping[str, str] = {
     **dict.fromkeys(ADMIN_POLICIES, "policy.networking.k8s.io"),
     "ingresses": "networking.k8s.io",
     "ingressclasses": "networking.k8s.io",
+    "gatewayclasses": "gateway.networking.k8s.io",
+    "gateways": "gateway.networking.k8s.io",
+    "httproutes": "gateway.networking.k8s.io",
+    "referencegrants": "gateway.networking.k8s.io",
 }
 SINGULAR: Mapping[str, str] = {
     "networkpolicies": "networkpolicy",
@@ -300,6 +330,7 @@ SINGULAR: Mapping[str, str] = {
     "baselineadminnetworkpolicies": "baselineadminnetworkpolicy",
     "ingresses": "ingress",
     "ingressclasses": "ingressclass",
+    "gatewayclasses": "gatewayclass",
     "endpoints": "endpoints",
     **{kind: kind[:-1] for kind in _COLUMNS if not kind.endswith(("ies", "sses")) and kind != "endpoints"},
 }
@@ -319,6 +350,9 @@ SHORT_NAMES: Mapping[str, str] = {
     "anp": "adminnetworkpolicies",
     "banp": "baselineadminnetworkpolicies",
     "ing": "ingresses",
+    "gc": "gatewayclasses",
+    "gtw": "gateways",
+    "refgrant": "referencegrants",
 }
 
 

@@ -170,6 +170,7 @@ def test_a_headless_service_is_its_pods(cluster: Cluster) -> None:
     [
         pytest.param("http://shop.example/cart?a=1", {}, "shop.example", 80, "/cart?a=1", "shop.example", id="plain"),
         pytest.param("http://shop.example:8080", {}, "shop.example", 8080, "/", "shop.example", id="port, no path"),
+        pytest.param("https://shop.example/a", {}, "shop.example", 443, "/a", "shop.example", id="https"),
         pytest.param("http://10.0.0.1/", {"port": 81}, "10.0.0.1", 81, "/", "10.0.0.1", id="--port"),
         pytest.param("http://10.0.0.1:81/", {"port": 81}, "10.0.0.1", 81, "/", "10.0.0.1", id="both say the same"),
         pytest.param("http://[fd00::1]:81/x", {}, "fd00::1", 81, "/x", "fd00::1", id="IPv6"),
@@ -182,6 +183,7 @@ def test_url(
     found = flow(cluster, "shop/api", url, **options)
     assert (found.address, found.port, found.path, found.host) == (address, port, path, host)
     assert (found.protocol, str(found.destination)) == ("HTTP", url)
+    assert found.tls is url.startswith("https")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,6 @@ def test_url(
         pytest.param("shop/api", {"protocol": "TCP"}, "TCP to shop/api needs a port", id="TCP without a port"),
         pytest.param("shop/api", {"protocol": "GRE", "port": 1}, "unknown protocol GRE", id="protocol"),
         pytest.param("http://h/", {"protocol": "UDP"}, "http://h/: a URL is asked by HTTP, not UDP", id="URL by UDP"),
-        pytest.param("https://h/", {}, "https://h/: https is not served by the lab", id="https"),
         pytest.param("http://h:1/", {"port": 2}, "http://h:1/ says port 1, --port says 2", id="two ports"),
         pytest.param("svc/nobody", {}, "svc/default/nobody is headless and has no ready endpoint", id="nobody"),
         pytest.param(

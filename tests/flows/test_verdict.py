@@ -138,3 +138,31 @@ def test_silence_is_no_failure_where_another_try_is_answered() -> None:
     several = some_endpoints()
     assert settle(several, [judge(several, Result(outcome="timeout")), judge(several, ok())]).passed
     assert not settle(several, [judge(several, Result(outcome="timeout"))]).passed
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "reason"),
+    [
+        pytest.param((404, ""), Result(outcome="refused", status=404), "", id="the status"),
+        pytest.param(
+            (404, ""), Result(outcome="refused", status=503), "expected HTTP 404, got HTTP 503", id="another status"
+        ),
+        pytest.param((308, "https://a/"), Result(outcome="ok", status=308, location="https://a/"), "", id="a redirect"),
+        pytest.param(
+            (308, "https://a/"),
+            Result(outcome="ok", status=308, location="https://b/"),
+            "redirected to https://b/, expected https://a/",
+            id="a redirect elsewhere",
+        ),
+    ],
+)
+def test_the_status_and_target_of_an_http_answer(wanted: tuple[int, str], seen: Result, reason: str) -> None:
+    status, location = wanted
+    asked = replace(check("refused" if status >= 400 else "ok"), status=status, location=location)
+    verdict = judge(asked, seen)
+    assert (verdict.passed, verdict.reason) == (not reason, reason)
+
+
+def test_silence_is_no_status() -> None:
+    asked = replace(check("refused"), status=404)
+    assert judge(asked, Result(outcome="timeout")).reason == "expected refused, got timeout"

@@ -67,8 +67,8 @@ def described(checks: tuple[Check, ...], kind: str = "") -> list[str]:
 @pytest.mark.parametrize("family", ["ipv4", "ipv6", "dual"])
 def test_every_type_appears(build: Build, family: str) -> None:
     checks = derive(build(EVERYTHING, ip_family=family, with_addons=True))
-    without_policies = [kind for kind in TYPES if not kind.startswith("policy-")]
-    assert list(dict.fromkeys(check.type for check in checks)) == without_policies
+    plain = [kind for kind in TYPES if not kind.startswith(("policy-", "external-to-ingress", "external-to-gateway"))]
+    assert list(dict.fromkeys(check.type for check in checks)) == plain
     versions = {check.flow.address.count(":") > 0 for check in checks if check.type not in ("custom", "pod-to-dns")}
     assert versions == {"ipv4": {False}, "ipv6": {True}, "dual": {False, True}}[family]
 
@@ -220,7 +220,17 @@ def test_node_ports_of_some_addresses_only(build: Build) -> None:
 
 def test_without_a_proxy_there_are_no_services(build: Build) -> None:
     types = {check.type for check in derive(build(EVERYTHING, proxy_mode="none"))}
-    of_services = ("clusterip", "nodeport", "loadbalancer", "externalip", "via-service", "policy-", "-dns")
+    of_services = (
+        "clusterip",
+        "nodeport",
+        "loadbalancer",
+        "externalip",
+        "via-service",
+        "policy-",
+        "-dns",
+        "ingress",
+        "gateway",
+    )
     assert types == {each for each in TYPES if not any(word in each for word in of_services)}
 
 

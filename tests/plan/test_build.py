@@ -28,7 +28,9 @@ from k8snetlab.plan.state import (
     Plan,
     PodServer,
     Process,
+    ProxyFile,
     Route,
+    SelfSigned,
     Sysctl,
     UdpDestination,
     Veth,
@@ -103,7 +105,7 @@ def identity(obj: KernelObject) -> tuple[object, ...]:
 
 def needs(obj: KernelObject) -> Iterator[tuple[str, str]]:
     match obj:
-        case Netns() | DnsName() | File():
+        case Netns() | DnsName() | File() | ProxyFile() | SelfSigned():
             return
         case Veth():
             yield (obj.netns, "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from k8snetlab.flows.model import Flow, FlowProtocol, Place, Result
@@ -162,7 +164,12 @@ def curled(
     ],
 )
 def test_curl_answered(protocol: FlowProtocol, body: bytes, result: Result) -> None:
-    assert curled(protocol, 0, "200 0.001000 0.002000", body=body) == result
+    assert curled(protocol, 0, "200 0.001000 0.002000", body=body) == replace(result, status=200)
+
+
+def test_curl_says_where_a_redirect_leads() -> None:
+    result = curled("HTTP", 0, "308 0.001000 0.002000 https://shop.example/")
+    assert (result.outcome, result.status, result.location) == ("ok", 308, "https://shop.example/")
 
 
 @pytest.mark.parametrize(
@@ -323,3 +330,41 @@ def test_curl_argv(one: Flow, url: str, host: str | None) -> None:
     assert argv[-1] == url
     assert argv[argv.index("-m") + 1] == "0.25"
     assert (argv[argv.index("-H") + 1] if "-H" in argv else None) == host
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        pytest.param(
+            flow("HTTP", host="shop.example"),
+            ["-k", "--resolve", "shop.example:80:10.0.0.2", "--", "https://shop.example:80/"],
+            id="by name at an address",
+        ),
+        pytest.param(
+            flow("HTTP", "fd00::2", host="shop.example"),
+            ["-k", "--resolve", "shop.example:80:[fd00::2]", "--", "https://shop.example:80/"],
+            id="ipv6",
+        ),
+        pytest.param(flow("HTTP", "x.com", host="x.com"), ["-k", "--", "https://x.com:80/"], id="by name"),
+        pytest.param(flow("HTTP", "fd00::2"), ["-k", "--", "https://[fd00::2]:80/"], id="by address"),
+    ],
+)
+def test_curl_argv_of_https(one: Flow, words: list[str]) -> None:
+    argv = curl_argv(replace(one, tls=True), 1.0)
+    assert argv[-len(words) :] == words
+    assert not any(word.startswith("Host:") for word in argv)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        pytest.param("GET", [], id="GET"),
+        pytest.param("POST", ["-X", "POST"], id="POST"),
+        pytest.param("HEAD", ["-I"], id="HEAD: no body is waited for"),
+    ],
+)
+def test_curl_argv_of_a_method_and_headers(method: str, words: list[str]) -> None:
+    one = replace(flow("HTTP"), method=method, headers=(("x-a", "1"), ("x-b", "2")))
+    argv = curl_argv(one, 1.0)
+    expected = ["-H", "x-a: 1", "-H", "x-b: 2", *words, "--", "http://10.0.0.2:80/"]
+    assert argv[-len(expected) :] == expected

@@ -19,6 +19,7 @@ _CHECKS: Mapping[str, tuple[str, str]] = {
     "Service": ("service", "check_service"),
     "Endpoints": ("endpoints", "check_endpoints"),
     "EndpointSlice": ("endpoints", "check_endpoint_slice"),
+    "Secret": ("secret", "check_secret"),
     "Deployment": ("workload", "check_deployment"),
     "ReplicaSet": ("workload", "check_replica_set"),
     "StatefulSet": ("workload", "check_stateful_set"),

@@ -1,0 +1,1 @@
+"""The proxy of Ingresses and Gateways: the routing table as Envoy's configuration. Pure."""
