@@ -94,12 +94,8 @@ def _pods(cluster: Cluster, question: Question) -> tuple[Pod, ...]:
         if pod.phase == "Running"
         and pod.node in reachable
         and address_of(pod.ips, question.family)
-        and (pod.namespace == question.namespace if question.namespace else not _is_addon(pod))
+        and (pod.namespace == question.namespace if question.namespace else not pod.addon)
     )
-
-
-def _is_addon(pod: Pod) -> bool:
-    return ADDON_LABEL in pod.labels or ADDON_LABEL in pod.annotations or pod.source is None
 
 
 def _netns(pod: Pod) -> str:
