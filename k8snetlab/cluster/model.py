@@ -7,10 +7,11 @@ beside them the decisions that Kubernetes writes into their status. Nothing in i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Literal
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.manifests.api import admin_policy, apps, core, lab, networking, scheduling
 from k8snetlab.manifests.api.core import Container, PodSpec

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
+
+from k8snetlab.dataclass import dataclass
 
 IPAddress = IPv4Address | IPv6Address
 FlowProtocol = Literal["TCP", "UDP", "SCTP", "ICMP", "HTTP", "DNS"]

@@ -8,9 +8,11 @@ see `cluster.names`). Names are as `ip`, `bridge`, `sysctl` and `iptables-save` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Literal
+
+from k8snetlab.dataclass import dataclass
 
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from k8snetlab.manifests.api import admin_policy, apps, core, gateway, meta, networking, scheduling
 from k8snetlab.manifests.api.admin_policy import AdminNetworkPolicy, ClusterNetworkPolicy
 from k8snetlab.manifests.api.apps import Deployment
 from k8snetlab.manifests.api.core import Endpoints, Pod, Service
@@ -29,6 +32,16 @@ KINDS = (
     Endpoints,
     HTTPRoute,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _signatures() -> None:
+    """The methods of these classes are written when one is first called, and hypothesis wants to see `__init__`."""
+    for module in (admin_policy, apps, core, gateway, meta, networking, scheduling):
+        for cls in vars(module).values():
+            if dataclasses.is_dataclass(cls):
+                with suppress(TypeError):
+                    cls()  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.__name__)

@@ -6,9 +6,10 @@ three as one. Source: kubernetes-sigs/network-policy-api, apis/v1alpha2 and apis
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Literal
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.manifests.api.meta import LabelSelector, ObjectMeta, Protocol, written_at
 

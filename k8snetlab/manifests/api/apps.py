@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.core import PodTemplateSpec
 from k8snetlab.manifests.api.meta import LabelSelector, ObjectMeta
 

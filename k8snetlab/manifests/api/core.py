@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Literal
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.meta import IntOrString, Labels, ObjectMeta, Protocol
 from k8snetlab.manifests.api.scheduling import Affinity, Taint, Toleration, TopologySpreadConstraint
 

@@ -8,8 +8,10 @@ dropped, so that a typing error is still caught. Source: k8s.io/apimachinery, me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Literal
+
+from k8snetlab.dataclass import dataclass
 
 Labels = Mapping[str, str]
 IntOrString = int | str

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.meta import LabelSelector
 
 
