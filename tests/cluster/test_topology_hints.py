@@ -60,7 +60,8 @@ def test_no_zone_is_overloaded(zones: str, nodes: tuple[int, int, int]) -> None:
     counts = Counter(hints.values())
     for zone, share in shares.items():
         if hints:
-            assert share / (counts[zone] / len(zones)) <= 1 + OVERLOAD + 1e-9 or counts[zone] >= share * len(zones) - 1
+            fair = share * len(zones)
+            assert fair <= counts[zone] * (1 + OVERLOAD) + 1e-9 or counts[zone] >= fair - 1
 
 
 NODES = """
