@@ -5,12 +5,13 @@ The defaults are those of kubeadm (Services), flannel (pods) and kind's node net
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal
 
 from k8snetlab.cluster.model import Family, IPNetwork, LabConfig
 from k8snetlab.cluster.problems import problem
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Problem, Source, UsageError
 from k8snetlab.manifests.api import lab
 

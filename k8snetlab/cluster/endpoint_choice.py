@@ -6,10 +6,10 @@ After Kubernetes' pkg/proxy/topology.go, CategorizeEndpoints (conformance 1.7, 1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from k8snetlab.cluster.model import Endpoint, Family, Node, Service, ServicePort
+from k8snetlab.dataclass import dataclass
 
 TopologyMode = Literal["", "node", "zone"]
 

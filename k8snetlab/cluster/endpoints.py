@@ -7,12 +7,13 @@ slices of one Service are put together).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from k8snetlab.cluster.addresses import parse_address
 from k8snetlab.cluster.model import Endpoint, Family, IPAddress, Node, Pod
 from k8snetlab.cluster.selection import Index, index_by_label, select
 from k8snetlab.cluster.topology_hints import auto_hints, is_auto, zone_shares
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api import core
 
 SERVICE_NAME = "kubernetes.io/service-name"

@@ -6,12 +6,12 @@ After pkg/kubelet/network/dns/dns.go and pkg/kubelet/kubelet_pods.go (conformanc
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from k8snetlab.cluster.dns import resolver_addresses
 from k8snetlab.cluster.ipam import address
 from k8snetlab.cluster.model import Cluster, IPAddress, Node, Pod
 from k8snetlab.cluster.services import CLUSTER_DNS, DNS_OFFSET
+from k8snetlab.dataclass import dataclass
 
 MAX_NAMESERVERS = 3  # validation.MaxDNSNameservers
 MAX_SEARCHES = 32  # MaxDNSSearchPaths

@@ -10,7 +10,6 @@ Sources: Kubernetes API, networking.k8s.io/v1 NetworkPolicySpec; network-policy-
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from k8snetlab.cluster.model import Cluster, Pod
 from k8snetlab.cluster.policy_peers import (
@@ -26,6 +25,7 @@ from k8snetlab.cluster.policy_peers import (
     named_port,
 )
 from k8snetlab.cluster.tiers import TieredPeer, TieredPolicy, TieredPort, TieredRule, tiered_policies
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api import networking
 from k8snetlab.manifests.api.admin_policy import Action
 from k8snetlab.manifests.api.meta import LabelSelector

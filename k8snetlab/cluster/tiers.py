@@ -7,11 +7,11 @@ Admin and BaselineAdminNetworkPolicy the tier Baseline of ClusterNetworkPolicy (
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Literal
 
 from k8snetlab.cluster.model import AdminPolicy, Cluster, IPNetwork
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.manifests.api import admin_policy as api
 from k8snetlab.manifests.api.meta import LabelSelector, Protocol

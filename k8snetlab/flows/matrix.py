@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from k8snetlab.dataclass import dataclass
 
 MatrixOutcome = Literal["allowed", "blocked", "error"]
 Via = Literal["pod", "service"]

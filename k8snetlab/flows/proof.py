@@ -7,9 +7,9 @@ on the way from its sender's node to its receiver's, a planted deny must be seen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.matrix import Cell, MatrixOutcome, Pair, Sighting
 
 Way = tuple[str, str]  # from a node to a node

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 
 Fate = Literal["killed", "survived", "equivalent", "error"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.model import Check, Result
 
 

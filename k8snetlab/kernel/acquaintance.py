@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.kernel import netlink, netns
 from k8snetlab.kernel.addresses import NEIGHBOUR, RTM_DELNEIGH, RTM_NEWNEIGH, family_of
 from k8snetlab.kernel.links import mac_bytes

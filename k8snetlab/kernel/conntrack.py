@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel.netlink import Socket, attribute, attributes, message, nested
 from k8snetlab.plan.state import Family, IPAddress, KernelObject, UdpDestination

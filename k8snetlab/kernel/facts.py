@@ -15,10 +15,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import HostError, KernelError
 from k8snetlab.kernel import iptables, iptables_legacy, links, netlink, syscalls
 from k8snetlab.plan.state import Netns

@@ -8,9 +8,9 @@ of the host's /etc is touched.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.kernel import syscalls
 
 # Covers the lab's own state, which is none of a pod's business, with a small file system for the three files.

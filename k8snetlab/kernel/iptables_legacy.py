@@ -19,11 +19,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import HostError, KernelError
 from k8snetlab.kernel import netns, processes, syscalls
 from k8snetlab.kernel.iptables import find_program, is_built_in, parse_saved

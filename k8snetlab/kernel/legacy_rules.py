@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel import iptables_legacy, processes
 from k8snetlab.plan.state import Family

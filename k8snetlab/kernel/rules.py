@@ -9,10 +9,10 @@ from __future__ import annotations
 import socket
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel import legacy_rules, netlink
 from k8snetlab.kernel.netlink import NLM_F_ACK, attribute, attributes, message, text

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.kernel import links, netlink
 from k8snetlab.kernel.changes import End as Place
 from k8snetlab.plan.state import Veth

@@ -12,10 +12,10 @@ import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from k8snetlab import __version__
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import LabError
 from k8snetlab.lab import publish
 from k8snetlab.lab.rundir import lab_directory

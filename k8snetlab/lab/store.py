@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from k8snetlab import __version__
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import HostError, LabError
 from k8snetlab.lab import pack
 

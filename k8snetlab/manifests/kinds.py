@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
+
+from k8snetlab.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

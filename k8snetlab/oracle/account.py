@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Literal
 
 from k8snetlab.cluster.model import Cluster, Family, IPAddress, Node, Service, ServicePort
+from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.model import Flow, Result
 from k8snetlab.oracle.bound import policy_protocol
 from k8snetlab.oracle.parties import party_of

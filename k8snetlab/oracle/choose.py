@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from k8snetlab.cluster.model import Cluster, Pod
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.meta import LabelSelector
 from k8snetlab.manifests.selectors import matches
 

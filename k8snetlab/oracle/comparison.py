@@ -7,11 +7,11 @@ asks every address that a Service has, and some that it has not (conformance 4.5
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.model import Cluster, IPAddress, Node, Pod, Service, ServicePort
+from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.model import Flow, FlowProtocol, Place, Result
 from k8snetlab.flows.targets import node_place, pod_place
 from k8snetlab.oracle.divergences import (

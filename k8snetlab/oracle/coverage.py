@@ -7,9 +7,9 @@ an admin policy. A rule may be enforced by several rules on several nodes; they 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from k8snetlab.cluster.model import Cluster
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.flows.evidence import rule_comment
 from k8snetlab.oracle.statutes import Direction, Statute, read_statutes

@@ -6,9 +6,9 @@ Kubernetes promises the same of every mode but for these. `oracle.services` heed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.lab import ProxyMode
 
 

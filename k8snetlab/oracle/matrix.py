@@ -6,11 +6,11 @@ Policies alone are asked: a pod that nothing listens in still gets the packets (
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.endpoint_choice import categorize
-from k8snetlab.cluster.model import ADDON_LABEL, Cluster, Family, Pod, Service, ServicePort
+from k8snetlab.cluster.model import Cluster, Family, Pod, Service, ServicePort
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import UsageError
 from k8snetlab.flows.matrix import MatrixOutcome, Pair, Via
 from k8snetlab.manifests.api.meta import Protocol

@@ -6,11 +6,12 @@ If the checks of a lab pass with a mutant as they pass without, they do not test
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any, Literal, TypeVar
 
 from k8snetlab.cluster.model import AdminPolicy, Cluster
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.manifests.api.admin_policy import ClusterNetworkPolicy
 from k8snetlab.manifests.api.meta import LabelSelector, Protocol

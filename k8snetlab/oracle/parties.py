@@ -6,11 +6,11 @@ A pod with hostNetwork is its node: its packets carry the node's address, and no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.model import Cluster, Family, IPAddress, Node, Pod
+from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.model import Place
 
 

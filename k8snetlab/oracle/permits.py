@@ -9,9 +9,9 @@ where they differ there is none, and whoever promises something says nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, Node, ServicePort
+from k8snetlab.dataclass import dataclass
 from k8snetlab.oracle.parties import Census, Party, take_census
 from k8snetlab.oracle.policy import PolicyVerdict, consents, judge
 from k8snetlab.oracle.services import Client, Expectation, node_sources

@@ -17,10 +17,10 @@ Cilium hold egress policies against it. Such a verdict is allowed but `contested
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from k8snetlab.cluster.model import Cluster
+from k8snetlab.dataclass import dataclass
 from k8snetlab.oracle.parties import Party
 from k8snetlab.oracle.statutes import Direction, PolicyProtocol, Rule, Statute, Statutes, Tier, read_statutes
 

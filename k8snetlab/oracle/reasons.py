@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.oracle.policy import TIERS, PolicyVerdict, Ruling
 from k8snetlab.oracle.statutes import Direction, Rule, Statute, Statutes

@@ -9,10 +9,11 @@ of kube-proxy is documented to behave otherwise, `divergences` says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod, Service, ServicePort
+from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.model import Outcome, SeenSource
 from k8snetlab.oracle.divergences import LOCAL_WITHOUT_ENDPOINTS
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Literal
 
 from k8snetlab.cluster.model import Cluster, IPNetwork
 from k8snetlab.cluster.tiers import TieredPeer, TieredPolicy, TieredPort, TieredRule, tiered_policies
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.manifests.api.admin_policy import Action
 from k8snetlab.manifests.api.meta import LabelSelector

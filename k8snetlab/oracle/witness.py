@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.listeners import listeners
 from k8snetlab.cluster.model import Cluster, Family
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.meta import Protocol
 from k8snetlab.oracle.parties import Party, node_party, pod_party
 from k8snetlab.oracle.policy import judge

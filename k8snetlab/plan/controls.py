@@ -10,9 +10,9 @@ has them.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final, Literal
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.proof import CONTROL_PREFIX
 from k8snetlab.plan.state import Family, IptablesChain, NftChain, Plan
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import LabError
 from k8snetlab.flows.model import Result
 

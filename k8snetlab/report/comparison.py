@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.oracle.comparison import Answer, Question
 from k8snetlab.oracle.divergences import Divergence
 from k8snetlab.report.table import table

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from k8snetlab.cluster.listeners import listeners
 from k8snetlab.cluster.model import Cluster
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.manifests.api.meta import LabelSelector
 from k8snetlab.manifests.api.networking import NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from base64 import b32encode
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 
 from k8snetlab.cluster.model import Node
 from k8snetlab.cluster.policies import Combination, PolicyRules
 from k8snetlab.cluster.policy_peers import AddressSet, Block, Direction, PortSet
+from k8snetlab.dataclass import dataclass
 from k8snetlab.plan.state import Family, IPAddress
 
 

@@ -7,10 +7,10 @@ writeServiceToEndpointRules; the text of each rule is the one nft prints.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from k8snetlab.cluster.endpoint_choice import categorize
 from k8snetlab.cluster.model import Node
+from k8snetlab.dataclass import dataclass
 from k8snetlab.plan.proxy.nft_draft import Draft
 from k8snetlab.plan.proxy.nft_names import endpoint_base, port_base
 from k8snetlab.plan.proxy.portal import Portal

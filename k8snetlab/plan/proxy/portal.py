@@ -6,9 +6,9 @@ Everything here is the same on every node; what differs by node is which endpoin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, Service, ServicePort
+from k8snetlab.dataclass import dataclass
 from k8snetlab.plan.families import of_family
 from k8snetlab.plan.proxy.chains import chain_hash, endpoint_text, port_name
 from k8snetlab.plan.state import IPNetwork
