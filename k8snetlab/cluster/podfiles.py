@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from k8snetlab.cluster.ipam import address
+from k8snetlab.cluster.addresses import address
 from k8snetlab.cluster.model import Cluster, IPAddress, Node, Pod
 from k8snetlab.cluster.services import DNS_OFFSET
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from k8snetlab.cluster.config import NETWORKS_WITHOUT_POLICY
 from k8snetlab.cluster.model import Cluster, Service
-from k8snetlab.manifests.api import core
 
 
 def remarks(cluster: Cluster) -> tuple[str, ...]:
     """One line each, the gravest first. A policy that is accepted and not enforced must never pass in silence."""
-    return (*_not_enforced(cluster), *_not_served(cluster), *_empty_services(cluster))
+    return (*_not_enforced(cluster), *_not_served(cluster), *_network(cluster), *_empty_services(cluster))
 
 
 def _not_enforced(cluster: Cluster) -> Iterator[str]:
@@ -31,10 +30,14 @@ def _not_enforced(cluster: Cluster) -> Iterator[str]:
 def _not_served(cluster: Cluster) -> Iterator[str]:
     if cluster.ingresses:
         yield f"{_count(len(cluster.ingresses), 'Ingress', 'Ingresses')} not served: there is no ingress controller"
-    host_ports = [pod for pod in cluster.pods if not pod.host_network and _has_host_port(pod.containers)]
-    if host_ports:
-        some = ", ".join(pod.key for pod in host_ports[:5])
-        yield f"hostPort not opened on the node: {some}{' and others' if len(host_ports) > 5 else ''}"
+
+
+def _network(cluster: Cluster) -> Iterator[str]:
+    for pool in cluster.ip_pools:
+        for what in pool.unheeded:
+            yield f"IPPool {pool.name}: {what} has no effect{f' ({pool.source})' if pool.source else ''}"
+    if cluster.config.network == "weave" and 6 in cluster.config.families:
+        yield "Weave Net itself has no IPv6: what the lab shows is how its one flat Ethernet would carry it"
 
 
 def _empty_services(cluster: Cluster) -> Iterator[str]:
@@ -47,10 +50,6 @@ def _empty_services(cluster: Cluster) -> Iterator[str]:
 def _selects(cluster: Cluster, service: Service) -> bool:
     wanted = (service.spec.selector or {}).items()
     return any(pod.namespace == service.namespace and wanted <= pod.labels.items() for pod in cluster.pods)
-
-
-def _has_host_port(containers: tuple[core.Container, ...]) -> bool:
-    return any(port.host_port for container in containers for port in container.ports)
 
 
 def _count(number: int, one: str, many: str) -> str:

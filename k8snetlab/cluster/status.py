@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from k8snetlab.cluster.endpoint_slices import endpoints_object, generated_slices
+from k8snetlab.cluster.ip_usage import rendered_pools, rendered_ranges
 from k8snetlab.cluster.model import Cluster, Node, Pod, Service, Workload
 from k8snetlab.cluster.podnames import template_hash
 from k8snetlab.manifests.api import apps, core
@@ -43,7 +44,7 @@ def render(cluster: Cluster, kind: str, namespace: str | None = None, name: str 
         if (name is None or rendered["metadata"].get("name") == name)
         and (namespace is None or rendered["metadata"].get("namespace", namespace) == namespace)
     ]
-    if kind == "nodes":
+    if kind in ("nodes", "ipranges"):
         return found  # by index, not by name: node10 comes after node9
     return sorted(found, key=lambda each: (each["metadata"].get("namespace", ""), each["metadata"].get("name", "")))
 
@@ -223,6 +224,8 @@ def _admin_policies(kind: str) -> Callable[[Cluster], Iterator[Rendered]]:
 KINDS: Mapping[str, Callable[[Cluster], Iterator[Rendered]]] = {
     "nodes": _nodes,
     "namespaces": _namespaces,
+    "ipranges": rendered_ranges,
+    "ippools": rendered_pools,
     "pods": _pods,
     "services": _services,
     "endpoints": _endpoints,

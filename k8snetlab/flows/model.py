@@ -34,7 +34,8 @@ class Place:
 class Flow:
     """One conversation to try. `address` is where packets are really sent (a name is resolved by the sender).
 
-    `port` is 0 for ICMP. `path` and `host` matter to HTTP only.
+    `port` is 0 for ICMP. `path` and `host` matter to HTTP only, `size` to ICMP only: the packet's in bytes, IP header
+    included, not to be fragmented; 0 for the usual small one.
     """
 
     sender: Place
@@ -44,6 +45,7 @@ class Flow:
     port: int = 0
     path: str = "/"
     host: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

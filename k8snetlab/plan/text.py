@@ -30,6 +30,7 @@ from k8snetlab.plan.state import (
     RealServer,
     Route,
     Sysctl,
+    TokenBucket,
     UdpDestination,
     Veth,
     VirtualServer,
@@ -47,7 +48,7 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.name}: network namespace"
         case Bridge() | Veth() | Vxlan() | Dummy():
             return f"{obj.netns}: {_link(obj)}"
-        case Address() | Route() | Neighbour() | FdbEntry():
+        case Address() | Route() | Neighbour() | FdbEntry() | TokenBucket():
             return f"{obj.netns}: {_entry(obj)}"
         case Sysctl():
             return f"{obj.netns}: sysctl {obj.key} = {obj.value}"
@@ -57,10 +58,10 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.netns}: nft {_nftables(obj)}"
         case IpSet() | IpSetEntry() | VirtualServer() | RealServer():
             return f"{obj.netns}: {_ipvs(obj)}"
-        case File():
-            return f"file /run/files/{obj.path} ({len(obj.content.encode())} bytes)"
         case UdpDestination() | PodServer() | HealthCheck() | Announcement() | LearnedRoute() | Process():
             return f"{obj.netns}: {_served(obj)}"
+        case File():
+            return f"file /run/files/{obj.path} ({len(obj.content.encode())} bytes)"
 
 
 def route_words(route: Route) -> str:
@@ -91,7 +92,10 @@ def _link(link: Bridge | Veth | Vxlan | Dummy) -> str:
         case Dummy():
             return f"dummy {words} down"
         case Vxlan():
-            return f"vxlan {words} id {link.vni} local {link.local} dev {link.underlay} dstport {link.port}"
+            port = f" master {link.master}" if link.master else ""
+            learning = " learning" if link.learning else ""
+            where = f"id {link.vni} local {link.local} dev {link.underlay} dstport {link.port}"
+            return f"vxlan {words} {where}{learning}{port}"
         case Veth():
             port = f" master {link.master}" if link.master else ""
             hairpin = " hairpin on" if link.hairpin else ""
@@ -101,7 +105,7 @@ def _link(link: Bridge | Veth | Vxlan | Dummy) -> str:
             )
 
 
-def _entry(entry: Address | Route | Neighbour | FdbEntry) -> str:
+def _entry(entry: Address | Route | Neighbour | FdbEntry | TokenBucket) -> str:
     match entry:
         case Address():
             return f"address {entry.interface} dev {entry.link}"
@@ -111,6 +115,8 @@ def _entry(entry: Address | Route | Neighbour | FdbEntry) -> str:
             return f"neighbour {entry.address} lladdr {entry.mac} dev {entry.link}"
         case FdbEntry():
             return f"fdb {entry.mac} dst {entry.destination} dev {entry.link}"
+        case TokenBucket():
+            return f"qdisc tbf rate {entry.rate}bit dev {entry.link}"
 
 
 def _chain(chain: IptablesChain) -> str:
@@ -157,7 +163,8 @@ def _served(obj: UdpDestination | PodServer | HealthCheck | Announcement | Learn
         case Announcement():
             return f"answers for {obj.address} on {obj.link}"
         case LearnedRoute():
-            return f"learns route {obj.destination} via {', '.join(map(str, obj.gateways))}"
+            hops = f"via {', '.join(map(str, obj.gateways))}" if obj.gateways else "as a blackhole"
+            return f"learns route {obj.destination} {hops}"
         case Process():
             return f"process {obj.name} {' '.join(obj.argv)}"
 
