@@ -62,12 +62,16 @@ metadata: {name: agent}
 spec: {selector: {app: agent}, ports: [{port: 9100}]}
 """
 NETWORKS = [
-    pytest.param("flannel", "vxlan", id="flannel-vxlan"),
-    pytest.param("flannel", "host-gw", id="flannel-host-gw"),
-    pytest.param("calico", "vxlan", id="calico-vxlan"),
-    pytest.param("calico", "none", id="calico-routes"),
-    pytest.param("calico", "bgp", id="calico-bgp"),
-    pytest.param("weave", "vxlan", id="weave"),
+    pytest.param("flannel", "vxlan", "dual", id="flannel-vxlan"),
+    pytest.param("flannel", "vxlan", "ipv6", id="flannel-vxlan-over-ipv6"),
+    pytest.param("flannel", "host-gw", "dual", id="flannel-host-gw"),
+    pytest.param("calico", "vxlan", "dual", id="calico-vxlan"),
+    pytest.param("calico", "vxlan", "ipv6", id="calico-vxlan-over-ipv6"),
+    pytest.param("calico", "none", "dual", id="calico-routes"),
+    pytest.param("calico", "bgp", "dual", id="calico-bgp"),
+    pytest.param("calico", "bgp", "ipv6", id="calico-bgp-over-ipv6"),
+    pytest.param("weave", "vxlan", "dual", id="weave"),
+    pytest.param("weave", "vxlan", "ipv6", id="weave-over-ipv6"),
 ]
 _numbers = count(1)
 
@@ -96,8 +100,7 @@ def drift(lab: Run) -> object:
     return json.loads(lab("status", "-o", "json").stdout)["drift"]
 
 
-@pytest.mark.parametrize("family", ["ipv4", "ipv6", "dual"])
-@pytest.mark.parametrize(("network", "backend"), NETWORKS)
+@pytest.mark.parametrize(("network", "backend", "family"), NETWORKS)
 def test_it_is_what_was_planned_and_every_check_passes(lab: Run, network: str, backend: str, family: str) -> None:
     options = ("--network", network, "--backend", backend, "--ip-family", family)
     up(lab, *options)
