@@ -1,8 +1,8 @@
-"""Text that manifests write for addresses, read the way Kubernetes' API reads it."""
+"""Addresses: as manifests write them, read the way Kubernetes' API reads it, and by their place in a subnet."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from k8snetlab.cluster.model import IPAddress, IPNetwork
 
@@ -22,6 +22,30 @@ def parse_network(text: str) -> IPNetwork | None:
         return ip_network(_decimal(text.strip()), strict=False)
     except ValueError:
         return None
+
+
+def address(subnet: IPNetwork, place: int) -> IPAddress:
+    """The address at this place in the subnet, counted from its network address."""
+    number = int(subnet.network_address) + place
+    return IPv4Address(number) if subnet.version == 4 else IPv6Address(number)
+
+
+def offset(subnet: IPNetwork, ip: IPAddress) -> int:
+    """The place of an address, counted from the subnet's network address; it may lie outside."""
+    return int(ip) - int(subnet.network_address)
+
+
+def parse_range(text: str) -> tuple[IPAddress, IPAddress]:
+    """First and last of an address, a CIDR or `first-last`. Raises ValueError, saying what is wrong."""
+    if "-" in text:
+        first, last = (parse_address(part) for part in text.split("-", 1))
+        if first is None or last is None or first.version != last.version or int(last) < int(first):
+            raise ValueError(f"{text!r} is not a range such as 10.244.0.10-10.244.0.20")
+        return first, last
+    network = parse_network(text)
+    if network is None:
+        raise ValueError(f"{text!r} is not an address, a CIDR or a range such as 10.244.0.10-10.244.0.20")
+    return network.network_address, network.broadcast_address
 
 
 def _decimal(text: str) -> str:

@@ -9,7 +9,9 @@ from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal
 
-from k8snetlab.cluster.model import Family, IPNetwork, LabConfig
+from k8snetlab.cluster.addresses import parse_range
+from k8snetlab.cluster.model import Family, IPAddress, IPNetwork, LabConfig
+from k8snetlab.cluster.networks import facts
 from k8snetlab.cluster.problems import problem
 from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Problem, Source, UsageError
@@ -55,7 +57,7 @@ def override(document: lab.Lab | None, source: Source | None, overrides: Overrid
     spec = replace(
         spec,
         network=overrides.network or spec.network,
-        backend=overrides.backend or spec.backend,
+        backend=overrides.backend or _written_backend(spec, overrides),
         kube_proxy_mode=overrides.proxy_mode or spec.kube_proxy_mode,
         ip_family=overrides.ip_family or spec.ip_family,
     )
@@ -65,16 +67,34 @@ def override(document: lab.Lab | None, source: Source | None, overrides: Overrid
     return LabDocument(lab.Lab(metadata=metadata, spec=spec), source)
 
 
+def _written_backend(spec: lab.LabSpec, overrides: Overrides) -> lab.Backend | None:
+    """The document's, unless the command line asks for another network, which has no such backend."""
+    other = overrides.network not in (None, spec.network)
+    return None if other and spec.backend not in facts(overrides.network or spec.network).backends else spec.backend
+
+
+def _backend(document: LabDocument, problems: list[Problem]) -> lab.Backend:
+    spec = document.lab.spec
+    known = facts(spec.network).backends
+    if spec.backend is None or spec.backend in known:
+        return spec.backend or known[0]
+    some = f"it has {', '.join(known)}" if len(known) > 1 else f"its only one is {known[0]}"
+    problems.append(document.problem("spec.backend", f"network {spec.network} has no backend {spec.backend}; {some}"))
+    return known[0]
+
+
 def configure(document: LabDocument, problems: list[Problem]) -> LabConfig:
     """Fill in and check; problems are appended, and what could not be understood falls back to its default."""
     spec = document.lab.spec
     families = _families(spec)
-    pods = _subnets(document, "podSubnet", spec.pod_subnet, POD_SUBNETS, families, problems)
+    pods = _subnets(
+        document, "podSubnet", spec.pod_subnet, POD_SUBNETS | dict(facts(spec.network).pod_subnets), families, problems
+    )
     nodes = _subnets(document, "nodeSubnet", spec.node_subnet, NODE_SUBNETS, families, problems)
     config = LabConfig(
         name=document.lab.metadata.name or "default",
         network=spec.network,
-        backend=spec.backend,
+        backend=_backend(document, problems),
         proxy_mode=spec.kube_proxy_mode,
         iptables_backend=spec.iptables_backend,
         nftables_layout=spec.nftables_layout,
@@ -88,7 +108,9 @@ def configure(document: LabDocument, problems: list[Problem]) -> LabConfig:
         node_port_range=_port_range(document, problems),
         cluster_domain=spec.cluster_domain.strip("."),
         mtu=spec.mtu,
+        fabric_mtu=spec.fabric_mtu,
         masquerade_all=spec.masquerade_all,
+        reserved=_reserved(document, problems),
         node_port_addresses=_networks(document, "nodePortAddresses", spec.node_port_addresses, problems),
         load_balancer_pools=_pools(document, nodes, problems),
         load_balancer_mode=spec.load_balancer.mode,
@@ -99,6 +121,9 @@ def configure(document: LabDocument, problems: list[Problem]) -> LabConfig:
     if config.policy_engine == "nftables" and config.proxy_mode == "ipvs":
         message = "nftables cannot follow what IPVS translates behind its input hook; use iptables with ipvs"
         problems.append(document.problem("spec.policyEngine", message))
+    if (config.network, config.backend, config.load_balancer_mode) == ("calico", "bgp", "bgp"):
+        message = "Calico's own BGP has the nodes' port 179 already; use mode l2, or Calico's backend vxlan or none"
+        problems.append(document.problem("spec.loadBalancer.mode", message))
     _check_overlaps(document, config, problems)
     return config
 
@@ -156,14 +181,25 @@ def _networks(
     return tuple(networks)
 
 
+def _reserved(document: LabDocument, problems: list[Problem]) -> tuple[tuple[IPAddress, IPAddress], ...]:
+    found = []
+    for position, text in enumerate(document.lab.spec.ipam.reserved):
+        try:
+            found.append(parse_range(text))
+        except ValueError as error:
+            problems.append(document.problem(f"spec.ipam.reserved[{position}]", str(error)))
+    return tuple(found)
+
+
 def _mask_sizes(document: LabDocument, pods: tuple[IPNetwork, ...], problems: list[Problem]) -> tuple[int, ...]:
-    given = document.lab.spec.node_cidr_mask_size
+    spec = document.lab.spec
+    given = spec.node_cidr_mask_size
     sizes = []
     for subnet in pods:
         # One number serves both families: beyond 32 it can only be meant for IPv6.
         size = min(given, 32) if subnet.version == 4 else (given if given > 32 else IPV6_NODE_MASK)
         # A node needs a network address, a gateway and room for a pod.
-        if not subnet.prefixlen <= size <= subnet.max_prefixlen - 2:
+        if not subnet.prefixlen <= size <= subnet.max_prefixlen - 2 and facts(spec.network).ipam == "host-local":
             message = f"a /{size} for each node does not fit the pod subnet {subnet}"
             problems.append(document.problem("spec.nodeCIDRMaskSize", message))
             size = max(subnet.prefixlen, min(size, subnet.max_prefixlen - 2))

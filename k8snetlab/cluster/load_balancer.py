@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from k8snetlab.cluster.addresses import parse_address, parse_network
-from k8snetlab.cluster.ipam import address
+from k8snetlab.cluster.addresses import address, parse_address, parse_network
 from k8snetlab.cluster.model import IPAddress, IPNetwork, LabConfig, Service
 from k8snetlab.cluster.problems import problem
 from k8snetlab.cluster.services import Draft

@@ -52,8 +52,10 @@ class LabConfig:
     node_cidr_mask_sizes: tuple[int, ...]
     node_port_range: tuple[int, int]
     cluster_domain: str
-    mtu: int  # 0: derived from the underlay by the network's planner
+    mtu: int  # of pods; 0: what fits (`cluster.mtu`)
+    fabric_mtu: int  # of the cables between nodes; 0: what the nodes believe
     masquerade_all: bool
+    reserved: tuple[tuple[IPAddress, IPAddress], ...]  # first and last of each range that no pod gets
     node_port_addresses: tuple[IPNetwork, ...]
     load_balancer_pools: tuple[IPNetwork, ...]
     load_balancer_mode: Literal["l2", "bgp"]
@@ -75,13 +77,15 @@ class NodeInterface:
 class Node:
     """`index` counts from 1 and never changes while the node lives; kernel names and numbers are derived from it.
 
-    `addresses` are those of its eth0, one a family: what Kubernetes calls its InternalIPs.
+    `addresses` are those of its eth0, one a family: what Kubernetes calls its InternalIPs. `network_addresses` are what
+    the pod network gives the node itself: its bridge's, its tunnel end's.
     """
 
     name: str
     index: int
     addresses: tuple[IPAddress, ...]
     pod_cidrs: tuple[IPNetwork, ...]
+    network_addresses: tuple[IPAddress, ...] = ()
     labels: Labels
     taints: tuple[scheduling.Taint, ...] = ()
     unschedulable: bool = False
@@ -95,12 +99,41 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IPPool:
+    """Addresses for pods. `blocks` is the prefix length of what a node takes from it at a time.
+
+    `encapsulated`: whether packets to it travel in VXLAN between nodes. What leaves the pools is masqueraded with
+    `nat_outgoing`. A disabled pool gives out nothing any more; a manual one only to pods that ask for it.
+    """
+
+    name: str
+    cidr: IPNetwork
+    blocks: int
+    node_selector: str = "all()"
+    nat_outgoing: bool = True
+    encapsulated: bool = False
+    disabled: bool = False
+    manual: bool = False
+    unheeded: tuple[str, ...] = ()  # what was written of it and has no effect here
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IPRange:
+    """A part of a pool that one node hands out; `node` is empty when nobody does any more but pods still have some."""
+
+    pool: str
+    cidr: IPNetwork
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
     """One pod, placed and addressed. `ips` are the node's addresses for a hostNetwork pod.
 
     `ready` is readiness as the endpoints controller sees it; `phase` Failed or Succeeded takes the pod out of every
     endpoint list. `owner` is `Kind/name` of the workload that made it, empty for a bare pod. `slot` is the number of
-    the pod on its node: the offset of its address in the node's pod range (host-local counts from 2); 0 with
+    the pod on its node, with host-local the offset of its address in the node's range (which counts from 2); 0 with
     hostNetwork. `ordinal` is its number among its owner's pods.
     """
 
@@ -265,6 +298,8 @@ class Cluster:
     reference_grants: tuple[gateway.ReferenceGrant, ...] = ()
     tls_secrets: Mapping[str, KeyPair] = field(default_factory=dict)  # ns/name → those that some TLS section names
     births: Mapping[str, int] = field(default_factory=dict)  # see `births`
+    ip_pools: tuple[IPPool, ...] = ()
+    ip_ranges: tuple[IPRange, ...] = ()  # by node and address
     checks: tuple[lab.Check, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)  # kind → how many documents were read and ignored
 

@@ -6,7 +6,7 @@ Kubernetes names never contain `_` or upper case, so a pod's namespace `shop_api
 
 from __future__ import annotations
 
-from hashlib import sha256
+from hashlib import sha1, sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
@@ -21,6 +21,8 @@ FABRIC_BRIDGE = "br0"
 POD_BRIDGE = "cni0"
 IPVS_LINK = "kube-ipvs0"  # where kube-proxy puts the addresses of Services in IPVS mode
 UPLINK = "eth0"  # what a pod, a node, the router and an external host call their (first) interface
+
+LOOPBACK: dict[Literal[4, 6], IPv4Address | IPv6Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
 
 # Documentation ranges (RFC 5737, RFC 3849) stand for the world outside; the host's own networks never use them.
 OUTSIDE_NETWORKS: dict[str, tuple[IPv4Network, IPv6Network]] = {
@@ -56,13 +58,19 @@ def switch_port(index: int, interface: str) -> str:
     return plain if len(plain) <= 15 else f"n{index}-{sha256(interface.encode()).hexdigest()[:7]}"
 
 
-def pod_veth(namespace: str, name: str, slot: int) -> str:
+def pod_veth(namespace: str, name: str, slot: int, prefix: str = "veth") -> str:
     """The node's end of a pod's veth pair: `veth` and eight hex digits, as the bridge CNI plugin names them.
 
     Half comes from the pod's name, half from its place on the node, so no two on a node are equal and none changes when
     other pods come and go.
     """
-    return f"veth{sha256(f'{namespace}/{name}'.encode()).hexdigest()[:4]}{slot:04x}"
+    digits = min(4, 11 - len(prefix))
+    return f"{prefix}{sha256(f'{namespace}/{name}'.encode()).hexdigest()[:digits]}{slot:04x}"
+
+
+def calico_link(namespace: str, name: str) -> str:
+    """The node's end of a pod's veth pair with Calico (libcalico-go, VethNameForWorkload)."""
+    return f"cali{sha1(f'{namespace}.{name}'.encode(), usedforsecurity=False).hexdigest()[:11]}"
 
 
 def pod_netns(namespace: str, name: str) -> str:
@@ -80,6 +88,17 @@ def mac_of(address: IPv4Address | IPv6Address) -> str:
     """
     tail = address.packed if isinstance(address, IPv4Address) else sha256(address.packed).digest()[:4]
     return ":".join(f"{byte:02x}" for byte in b"\x0a\x58" + tail)
+
+
+def tunnel_mac(mac: str) -> str:
+    """The MAC of a tunnel's end that has no address of its own, from its node's: in a range of its own again."""
+    return f"1e{mac[2:]}"
+
+
+def link_local(mac: str) -> IPv6Address:
+    """The IPv6 address that a link with this MAC has by itself (RFC 4291, appendix A)."""
+    packed = bytes.fromhex(mac.replace(":", ""))
+    return IPv6Address(b"\xfe\x80" + bytes(6) + bytes((packed[0] ^ 2,)) + packed[1:3] + b"\xff\xfe" + packed[3:])
 
 
 def mac_of_name(name: str) -> str:

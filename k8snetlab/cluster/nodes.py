@@ -11,6 +11,7 @@ from k8snetlab.cluster.config import LabDocument
 from k8snetlab.cluster.interfaces import check_interfaces, read_interfaces
 from k8snetlab.cluster.model import IPAddress, IPNetwork, LabConfig, Node, NodeInterface
 from k8snetlab.cluster.names import WORLD
+from k8snetlab.cluster.networks import facts
 from k8snetlab.cluster.problems import problem
 from k8snetlab.errors import Problem, Source
 from k8snetlab.manifests.api import core, scheduling
@@ -189,7 +190,10 @@ def _addresses(config: LabConfig, node: _Wanted, index: int, problems: list[Prob
 
 
 def _pod_cidrs(config: LabConfig, node: _Wanted, index: int, problems: list[Problem]) -> tuple[IPNetwork, ...]:
-    """One range a family: the given one, else the node's own slice of the pod subnet (kube-controller-manager)."""
+    """One range a family: the given one, else the node's own slice of the pod subnet (kube-controller-manager).
+
+    A network with an IPAM of its own shares out the subnet itself (--allocate-node-cidrs=false).
+    """
     given: dict[int, IPNetwork] = {}
     for text in node.cidrs:
         try:
@@ -206,6 +210,8 @@ def _pod_cidrs(config: LabConfig, node: _Wanted, index: int, problems: list[Prob
     for subnet, size in zip(config.pod_subnets, config.node_cidr_mask_sizes, strict=True):
         if subnet.version in given:
             ranges.append(given[subnet.version])
+        elif facts(config.network).ipam != "host-local":
+            continue
         elif index > 1 << (size - subnet.prefixlen):
             message = f"the pod subnet {subnet} has no /{size} left for node number {index}"
             hint = "use a larger podSubnet or a larger nodeCIDRMaskSize"

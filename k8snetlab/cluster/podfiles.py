@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from k8snetlab.cluster.addresses import address
 from k8snetlab.cluster.dns import resolver_addresses
-from k8snetlab.cluster.ipam import address
 from k8snetlab.cluster.model import Cluster, IPAddress, Node, Pod
 from k8snetlab.cluster.services import CLUSTER_DNS, DNS_OFFSET
 from k8snetlab.dataclass import dataclass

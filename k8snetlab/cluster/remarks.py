@@ -8,12 +8,17 @@ from k8snetlab.cluster.config import NETWORKS_WITHOUT_POLICY
 from k8snetlab.cluster.listeners import RUNS_FOR_REAL
 from k8snetlab.cluster.model import Cluster, Service
 from k8snetlab.cluster.services import CLUSTER_DNS
-from k8snetlab.manifests.api import core
 
 
 def remarks(cluster: Cluster) -> tuple[str, ...]:
     """One line each, the gravest first. A policy that is accepted and not enforced must never pass in silence."""
-    return (*_not_enforced(cluster), *_not_served(cluster), *_not_resolved(cluster), *_empty_services(cluster))
+    return (
+        *_not_enforced(cluster),
+        *_not_served(cluster),
+        *_not_resolved(cluster),
+        *_network(cluster),
+        *_empty_services(cluster),
+    )
 
 
 def _not_enforced(cluster: Cluster) -> Iterator[str]:
@@ -35,10 +40,14 @@ def _not_served(cluster: Cluster) -> Iterator[str]:
         from k8snetlab.cluster.gateway_remarks import gateway_remarks
 
         yield from gateway_remarks(cluster)
-    host_ports = [pod for pod in cluster.pods if not pod.host_network and _has_host_port(pod.containers)]
-    if host_ports:
-        some = ", ".join(pod.key for pod in host_ports[:5])
-        yield f"hostPort not opened on the node: {some}{' and others' if len(host_ports) > 5 else ''}"
+
+
+def _network(cluster: Cluster) -> Iterator[str]:
+    for pool in cluster.ip_pools:
+        for what in pool.unheeded:
+            yield f"IPPool {pool.name}: {what} has no effect{f' ({pool.source})' if pool.source else ''}"
+    if cluster.config.network == "weave" and 6 in cluster.config.families:
+        yield "Weave Net itself has no IPv6: what the lab shows is how its one flat Ethernet would carry it"
 
 
 def _not_resolved(cluster: Cluster) -> Iterator[str]:
@@ -75,10 +84,6 @@ def _empty_services(cluster: Cluster) -> Iterator[str]:
 def _selects(cluster: Cluster, service: Service) -> bool:
     wanted = (service.spec.selector or {}).items()
     return any(pod.namespace == service.namespace and wanted <= pod.labels.items() for pod in cluster.pods)
-
-
-def _has_host_port(containers: tuple[core.Container, ...]) -> bool:
-    return any(port.host_port for container in containers for port in container.ports)
 
 
 def _count(number: int, one: str, many: str) -> str:

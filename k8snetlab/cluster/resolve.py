@@ -5,17 +5,20 @@ The previous cluster plays the part of etcd: what it holds stays as it is while 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from k8snetlab.cluster.addons import addons
 from k8snetlab.cluster.addresses import parse_address
+from k8snetlab.cluster.bandwidth import check_bandwidth
 from k8snetlab.cluster.births import births
 from k8snetlab.cluster.certificates import tls_secrets
 from k8snetlab.cluster.config import LabDocument, Overrides, configure, override
 from k8snetlab.cluster.endpoints import Backends, find_backends, port_endpoints, read_written
-from k8snetlab.cluster.ipam import address, assign_slots
+from k8snetlab.cluster.ip_pools import adopt_pools, make_pools, reservations
+from k8snetlab.cluster.ipam import Allocation, allocate
 from k8snetlab.cluster.listeners import bind_losers, wanted_listeners
 from k8snetlab.cluster.load_balancer import assign_statuses, source_ranges
 from k8snetlab.cluster.model import Cluster, Family, IPAddress, LabConfig, Node, Pod, Service, ServicePort
@@ -27,7 +30,7 @@ from k8snetlab.cluster.service_spec import affinity_seconds
 from k8snetlab.cluster.services import Draft, complete_spec, draft_services
 from k8snetlab.cluster.workloads import PodSeed, expand
 from k8snetlab.errors import Problem
-from k8snetlab.manifests.api import admin_policy, core, lab, networking
+from k8snetlab.manifests.api import admin_policy, calico, core, lab, networking
 from k8snetlab.manifests.api.meta import Labels
 from k8snetlab.manifests.document import Document, Manifests
 
@@ -57,8 +60,13 @@ def resolve(
     """
     documents = manifests.documents
     problems: list[Problem] = []
-    lab_document = _lab_document(documents, overrides, problems)
+    pool_documents = _of_kind(documents, calico.IPPool)
+    lab_document = adopt_pools(_lab_document(documents, overrides, problems), pool_documents)
     config = configure(lab_document, problems)
+    if config.network == "calico":
+        reserved = reservations(_of_kind(documents, calico.IPReservation))
+        config = replace(config, reserved=(*config.reserved, *reserved))
+    pools = make_pools(config, lab_document, pool_documents, problems)
     earlier = previous.nodes if previous else ()
     nodes = make_nodes(config, lab_document, overrides.nodes, _of_kind(documents, core.Node), earlier, problems)
     nodes = cut_off(nodes, readiness)
@@ -69,15 +77,17 @@ def resolve(
     pods_before = {pod.key: pod for pod in previous.pods} if previous else {}
     services_before = {service.key: service for service in previous.services} if previous else {}
     seeds, workloads = expand(documents, nodes, pods_before.values(), problems)
+    check_bandwidth(seeds, problems)
     placed = schedule(seeds, nodes, namespaces, pods_before, problems)
-    slots = assign_slots(placed, pods_before, problems)
+    addresses = allocate(config, pools, nodes, placed, previous, problems)
     same = _same_documents(config, previous, previous_manifests)
     drafts = draft_services(_of_kind(documents, core.Service), config, services_before, problems, same)
     certificates = tls_secrets(documents, problems)
     statuses = assign_statuses(drafts, config, services_before)
     services = [_service(draft, statuses.get(draft.key, ()), problems) for draft in drafts]
     raise_all(problems)
-    pods = _pods(placed, slots, services, readiness)
+    pods = _pods(placed, addresses, services, readiness)
+    nodes = addresses.nodes
     written = read_written(_objects(documents, core.EndpointSlice), _objects(documents, core.Endpoints))
     backends = find_backends(pods, nodes, written)
     return Cluster(
@@ -104,8 +114,10 @@ def resolve(
         reference_grants=_of_gateway_api(documents, "ReferenceGrant"),
         tls_secrets=certificates,
         births=births(documents, previous.births if previous else None),
+        ip_pools=addresses.pools,
+        ip_ranges=addresses.ranges,
         checks=tuple(_objects(documents, lab.Check)),
-        ignored=manifests.ignored,
+        ignored=_ignored(manifests, config),
     )
 
 
@@ -114,6 +126,14 @@ def _same_documents(config: LabConfig, previous: Cluster | None, manifests: Mani
     if previous is None or manifests is None or previous.config != config:
         return frozenset()
     return frozenset(map(id, manifests.documents))
+
+
+def _ignored(manifests: Manifests, config: LabConfig) -> Mapping[str, int]:
+    """Kinds that nobody reads; Calico's own are read with Calico only."""
+    if config.network == "calico":
+        return manifests.ignored
+    own = Counter(each.kind for each in manifests.documents if each.kind in ("IPPool", "IPReservation"))
+    return {**manifests.ignored, **own}
 
 
 def _of_kind(documents: Sequence[Document], kind: type) -> list[Document]:
@@ -224,12 +244,12 @@ def _with_endpoints(service: Service, families: Sequence[Family], backends: Back
 
 def _pods(
     placed: Sequence[tuple[PodSeed, Node]],
-    slots: Mapping[str, int],
+    addresses: Allocation,
     services: Sequence[Service],
     readiness: Mapping[str, bool],
 ) -> tuple[Pod, ...]:
     """The pods with their addresses, by namespace and name. One that cannot bind its ports is never ready."""
-    pods = [_pod(seed, node, slots[seed.key], readiness) for seed, node in placed]
+    pods = [_pod(seed, node, addresses, readiness) for seed, node in placed]
     pods.sort(key=lambda pod: (pod.namespace, pod.name))
     if on_nodes := [pod for pod in pods if pod.host_network]:
         losers = bind_losers(on_nodes, wanted_listeners(on_nodes, services))
@@ -237,14 +257,14 @@ def _pods(
     return tuple(pods)
 
 
-def _pod(seed: PodSeed, node: Node, slot: int, readiness: Mapping[str, bool]) -> Pod:
+def _pod(seed: PodSeed, node: Node, addresses: Allocation, readiness: Mapping[str, bool]) -> Pod:
     ready = node.ready and seed.phase in ("Running", "Unknown") and readiness.get(seed.key, probes_pass(seed.spec))
     return Pod(
         namespace=seed.namespace,
         name=seed.name,
         node=node.name,
-        ips=tuple(address(cidr, slot) for cidr in node.pod_cidrs) if slot else node.addresses,
-        slot=slot,
+        ips=addresses.ips[seed.key],
+        slot=addresses.slots[seed.key],
         labels=seed.labels,
         annotations=seed.annotations,
         spec=seed.spec,

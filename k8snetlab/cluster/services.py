@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from k8snetlab.cluster.addresses import parse_address
+from k8snetlab.cluster.addresses import address, parse_address
 from k8snetlab.cluster.allocators import NumberPool, cluster_ip_pool, node_port_pool
-from k8snetlab.cluster.ipam import address
 from k8snetlab.cluster.model import Family, IPAddress, LabConfig, Service
 from k8snetlab.cluster.problems import problem
 from k8snetlab.cluster.service_spec import families_of, given_cluster_ips, is_headless, with_defaults

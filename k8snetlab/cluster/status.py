@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from k8snetlab.cluster.endpoint_slices import endpoints_object, generated_slices
+from k8snetlab.cluster.ip_usage import rendered_pools, rendered_ranges
 from k8snetlab.cluster.model import Cluster, Node, Pod, Service, Workload
 from k8snetlab.cluster.podnames import template_hash
 from k8snetlab.manifests.api import apps, core
@@ -44,7 +45,7 @@ def render(cluster: Cluster, kind: str, namespace: str | None = None, name: str 
         if (name is None or rendered["metadata"].get("name") == name)
         and (namespace is None or rendered["metadata"].get("namespace", namespace) == namespace)
     ]
-    if kind == "nodes":
+    if kind in ("nodes", "ipranges"):
         return found  # by index, not by name: node10 comes after node9
     return sorted(found, key=lambda each: (each["metadata"].get("namespace", ""), each["metadata"].get("name", "")))
 
@@ -234,6 +235,8 @@ def _of_gateway(function: str) -> Callable[[Cluster], Iterator[Rendered]]:
 KINDS: Mapping[str, Callable[[Cluster], Iterator[Rendered]]] = {
     "nodes": _nodes,
     "namespaces": _namespaces,
+    "ipranges": rendered_ranges,
+    "ippools": rendered_pools,
     "pods": _pods,
     "services": _services,
     "endpoints": _endpoints,

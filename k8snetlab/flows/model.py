@@ -36,7 +36,8 @@ class Flow:
     """One conversation to try. `address` is where packets are really sent (a name is resolved by the sender).
 
     `port` is 0 for ICMP. `path`, `host`, `method`, `headers` and `tls` (https, with any certificate) matter to HTTP
-    only; `query` is the type of record that is looked up.
+    only; `query` is the type of record that is looked up; `size`, to ICMP only, is the packet's in bytes, IP header
+    included, not to be fragmented; 0 for the usual small one.
     """
 
     sender: Place
@@ -50,6 +51,7 @@ class Flow:
     method: str = "GET"
     headers: tuple[tuple[str, str], ...] = ()
     tls: bool = False
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

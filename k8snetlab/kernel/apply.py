@@ -27,6 +27,7 @@ from k8snetlab.kernel import (
     netns,
     nftables,
     processes,
+    shaping,
 )
 from k8snetlab.kernel.changes import Changes, Entry, Link, NftObject, changes
 from k8snetlab.kernel.session import Session
@@ -47,6 +48,7 @@ from k8snetlab.plan.state import (
     NftTable,
     Route,
     Sysctl,
+    TokenBucket,
     Veth,
     VirtualServer,
     Vxlan,
@@ -224,7 +226,8 @@ def _link(session: Session, link: Bridge | Veth | Vxlan) -> bytes:
             master = session.index(link.netns, link.master) if link.master else 0
             return links.veth(link, session.fd(link.peer_netns), master)
         case Vxlan():
-            return links.vxlan(link, session.index(link.netns, link.underlay))
+            master = session.index(link.netns, link.master) if link.master else 0
+            return links.vxlan(link, session.index(link.netns, link.underlay), master)
 
 
 def _update(session: Session, old: Link, new: Link) -> None:
@@ -232,9 +235,9 @@ def _update(session: Session, old: Link, new: Link) -> None:
     near = b""
     if (old.mac, old.mtu) != (new.mac, new.mtu):
         near += links.change(new.index, mac=_new_mac(old.mac, new.mac), mtu=new.mtu)
+    if isinstance(old, Veth | Vxlan) and isinstance(new, Veth | Vxlan) and old.master != new.master:
+        near += links.change(new.index, master=session.index(new.netns, new.master) if new.master else 0)
     if isinstance(old, Veth) and isinstance(new, Veth):
-        if old.master != new.master:
-            near += links.change(new.index, master=session.index(new.netns, new.master) if new.master else 0)
         if new.master and (old.hairpin, old.master) != (new.hairpin, new.master):  # a new port starts without it
             near += links.hairpin(new.index, new.hairpin)
         far = b"" if old.up else links.up(new.peer_index)
@@ -264,6 +267,8 @@ def _entry(session: Session, entry: Entry, *, delete: bool = False) -> bytes:
             return addresses.neighbour(entry, index, delete=delete)
         case FdbEntry():
             return addresses.forwarding(entry, index, delete=delete)
+        case TokenBucket():
+            return shaping.token_bucket(entry, index, delete=delete)
         case Route():
             return addresses.route(entry, index, delete=delete)
 

@@ -36,6 +36,7 @@ from k8snetlab.plan.state import (
     Route,
     SelfSigned,
     Sysctl,
+    TokenBucket,
     UdpDestination,
     Veth,
     VirtualServer,
@@ -43,7 +44,7 @@ from k8snetlab.plan.state import (
 )
 
 Link = Bridge | Veth | Vxlan | Dummy
-Entry = Address | Neighbour | FdbEntry | Route
+Entry = Address | Neighbour | FdbEntry | TokenBucket | Route
 End = tuple[str, str]  # a namespace and the name of a link in it
 RulesOf = tuple[str, Family, IptablesBackend]
 NftObject = NftTable | NftSet | NftChain | NftElement
@@ -52,7 +53,7 @@ Server = VirtualServer | RealServer
 
 _MAKE, _DROP = 0, 1  # places in the pairs of `Changes`
 
-_ENTRY_ORDER: Final = {Address: 0, Neighbour: 1, FdbEntry: 1, Route: 2}
+_ENTRY_ORDER: Final = {Address: 0, Neighbour: 1, FdbEntry: 1, TokenBucket: 1, Route: 2}
 
 
 def _lists() -> defaultdict[str, list[Entry]]:
@@ -114,7 +115,7 @@ def _add(todo: Changes, item: KernelObject) -> None:
             todo.created.append(name)
         case Bridge() | Veth() | Vxlan() | Dummy():
             todo.links.append(item)
-        case Address() | Neighbour() | FdbEntry() | Route():
+        case Address() | Neighbour() | FdbEntry() | TokenBucket() | Route():
             todo.added[item.netns].append(item)
         case Sysctl():
             (todo.late if of_link(item.key) else todo.early)[item.netns].append(item)
@@ -135,7 +136,7 @@ def _remove(todo: Changes, extra: Sequence[KernelObject], gone: set[str]) -> Non
                 pass
             case Bridge() | Veth() | Vxlan() | Dummy() if isinstance(item, Veth) or item.netns not in gone:
                 _unlink(todo, item, made.get((item.netns, item.name)))
-            case Address() | Neighbour() | FdbEntry() | Route() if item.netns not in gone:
+            case Address() | Neighbour() | FdbEntry() | TokenBucket() | Route() if item.netns not in gone:
                 todo.taken[item.netns].append(item)
             case IptablesChain() if (item.netns, item.family, item.table, item.name, item.backend) in written:
                 pass  # it is written anew
@@ -193,16 +194,21 @@ def _restore(todo: Changes, missing: set[KernelObject], planned: Sequence[Kernel
             case Vxlan() if (item.netns, item.underlay) in dead:
                 todo.links.append(item)
                 dead.add((item.netns, item.name))
-            case Veth() if item.master and (item.netns, item.master) in dead:
-                todo.updated.append((replace(item, master="", hairpin=False), item))
+            case Vxlan() | Veth() if item.master and (item.netns, item.master) in dead:
+                todo.updated.append((_freed(item), item))
             case Address() | Route() if item.netns in stirred:
                 todo.restored[item.netns].append(item)
-            case Neighbour() | FdbEntry() if (item.netns, item.link) in dead | forgetful:
+            case Neighbour() | FdbEntry() | TokenBucket() if (item.netns, item.link) in dead | forgetful:
                 todo.restored[item.netns].append(item)
             case Sysctl() if (item.netns, of_link(item.key)) in dead:
                 todo.late[item.netns].append(item)
             case _:
                 pass
+
+
+def _freed(port: Vxlan | Veth) -> Link:
+    """A bridge's port when the bridge is gone."""
+    return replace(port, master="", hairpin=False) if isinstance(port, Veth) else replace(port, master="")
 
 
 def _new_macs(old: Link, new: Link) -> Iterator[End]:
@@ -226,6 +232,8 @@ def _same_but_for_details(old: Link, new: Link) -> bool:
             hairpin=new.hairpin,
             up=new.up,
         )
+    elif isinstance(old, Vxlan) and isinstance(new, Vxlan):
+        adapted = replace(old, mac=new.mac, mtu=new.mtu, up=new.up, master=new.master)
     else:
         adapted = replace(old, mac=new.mac, mtu=new.mtu, up=new.up)
     return adapted == new

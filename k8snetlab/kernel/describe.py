@@ -17,6 +17,7 @@ from k8snetlab.plan.state import (
     RealServer,
     Route,
     Sysctl,
+    TokenBucket,
     UdpDestination,
     Veth,
     VirtualServer,
@@ -52,8 +53,11 @@ def describe(item: KernelObject) -> str:
 
 def _other(item: KernelObject) -> str:
     match item:
+        case TokenBucket(_, link, rate):
+            return f"tbf rate {rate}bit dev {link}"
         case LearnedRoute():
-            return f"learned route {item.destination} via {', '.join(map(str, item.gateways))}"
+            hops = f"via {', '.join(map(str, item.gateways))}" if item.gateways else "as a blackhole"
+            return f"learned route {item.destination} {hops}"
         case Announcement(_, link, address):
             return f"answers for {address} on {link}"
         case VirtualServer():

@@ -20,11 +20,15 @@ _ETC = Path("/etc")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The texts of /etc/resolv.conf and /etc/hosts, and the host name (at most 64 bytes: the kernel's limit)."""
+    """The texts of /etc/resolv.conf and /etc/hosts, and the host name (at most 64 bytes: the kernel's limit).
+
+    Each folder in the folder `run`, where there is one, is seen in /run: what daemons of a node keep there.
+    """
 
     hostname: str
     resolv_conf: str
     hosts: str
+    run: str = ""
 
 
 def assume(identity: Identity) -> None:
@@ -47,6 +51,11 @@ def assume(identity: Identity) -> None:
         file.write_text(text)
         syscalls.mount(str(file), targets[name] or _made(_ETC / name), flags=syscalls.MS_BIND)
     syscalls.sethostname(identity.hostname)
+    if identity.run and Path(identity.run).is_dir():
+        for folder in Path(identity.run).iterdir():
+            place = Path("/run", folder.name)
+            place.mkdir(exist_ok=True)
+            syscalls.mount(str(folder), str(place), flags=syscalls.MS_BIND)
 
 
 def _target(path: Path) -> str:

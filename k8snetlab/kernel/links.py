@@ -31,6 +31,7 @@ IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
 IFLA_LINK: Final = 5
+IFLA_QDISC: Final = 6
 IFLA_MASTER: Final = 10
 IFLA_PROTINFO: Final = 12
 IFLA_LINKINFO: Final = 18
@@ -126,18 +127,20 @@ def veth(link: Veth, peer_fd: int, master: int) -> bytes:
     return made + up(link.index) + (hairpin(link.index, True) if link.hairpin else b"")
 
 
-def vxlan(link: Vxlan, underlay: int) -> bytes:
-    """Make a VXLAN tunnel end on the link with index `underlay`, up, that learns nothing from packets."""
+def vxlan(link: Vxlan, underlay: int, master: int = 0) -> bytes:
+    """Make a VXLAN tunnel end on the link with index `underlay`, up; `master` 0 is none."""
     local = IFLA_VXLAN_LOCAL if link.local.version == 4 else IFLA_VXLAN_LOCAL6
     data = (
         u32(IFLA_VXLAN_ID, link.vni)
         + u32(IFLA_VXLAN_LINK, underlay)
         + attribute(local, link.local.packed)
-        + u8(IFLA_VXLAN_LEARNING, 0)
+        + u8(IFLA_VXLAN_LEARNING, link.learning)
         + attribute(IFLA_VXLAN_PORT, link.port.to_bytes(2, "big"))
     )
     info = nested(IFLA_LINKINFO, _KIND_VXLAN, nested(IFLA_INFO_DATA, data))
-    return message(RTM_NEWLINK, NEW, INFO.pack(0, 0, link.index, 0, 0) + _common(link) + info) + up(link.index)
+    enslave = u32(IFLA_MASTER, master) if master else b""
+    made = message(RTM_NEWLINK, NEW, INFO.pack(0, 0, link.index, 0, 0) + _common(link) + enslave + info)
+    return made + up(link.index)
 
 
 def hairpin(index: int, on: bool) -> bytes:
@@ -192,6 +195,8 @@ def read_vxlan(netns: str, index: int, found: Mapping[int, bytes], link_names: M
         link_names.get(number(data, IFLA_VXLAN_LINK), ""),
         int.from_bytes(data.get(IFLA_VXLAN_PORT, b""), "big"),
         up,
+        link_names.get(number(found, IFLA_MASTER), ""),
+        data.get(IFLA_VXLAN_LEARNING, b"\0") != b"\0",
     )
 
 

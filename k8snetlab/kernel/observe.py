@@ -26,6 +26,7 @@ from k8snetlab.kernel import (
     netns,
     nftables,
     processes,
+    shaping,
     veths,
 )
 from k8snetlab.kernel.sysctl import Sysctls
@@ -57,6 +58,9 @@ _ENTRIES: Final[tuple[tuple[int, bytes, Reader], ...]] = (
     (addresses.RTM_GETADDR, addresses.ADDRESS.pack(0, 0, 0, 0, 0), addresses.read_address),
     (addresses.RTM_GETROUTE, addresses.ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), addresses.read_route),
     (addresses.RTM_GETNEIGH, addresses.NEIGHBOUR.pack(0, 0, 0, 0, 0, 0), addresses.read_neighbour),
+)
+_SHAPING: Final[tuple[tuple[int, bytes, Reader], ...]] = (
+    (shaping.RTM_GETQDISC, shaping.ANY_QDISC, shaping.read_token_bucket),
 )
 
 
@@ -160,8 +164,15 @@ class _Observation:
                     yield from _present(addresses.read_forwarding(name, body, link_names))
             elif kind == "veth":
                 self._ends.append(veths.read_end(name, index, link, link_names, up))
-        for request, header, read in _ENTRIES:
-            for body in dump(request, header):
+        shaped = any(netlink.string(link, links.IFLA_QDISC) == "tbf" for _, link in found)
+        yield from self._entries(name, link_names, _SHAPING if shaped else ())
+
+    def _entries(
+        self, name: str, link_names: dict[int, str], more: tuple[tuple[int, bytes, Reader], ...]
+    ) -> Iterator[KernelObject]:
+        """What is on the links."""
+        for request, header, read in (*_ENTRIES, *more):
+            for body in self._sockets[name].dump(request, header):
                 yield from _present(read(name, body, link_names))
 
     def _servers(self, name: str) -> Iterator[KernelObject]:

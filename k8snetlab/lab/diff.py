@@ -18,6 +18,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "Route": ("netns", "destination"),
     "Neighbour": ("netns", "link", "address"),
     "FdbEntry": ("netns", "link", "mac", "destination"),
+    "TokenBucket": ("netns", "link"),
     "Sysctl": ("netns", "key"),
     "IptablesChain": ("netns", "family", "table", "name", "backend"),
     "NftTable": ("netns", "family", "name"),

@@ -19,7 +19,10 @@ def of_pod(cluster: Cluster, pod: Pod) -> Identity:
 
 def of_node(cluster: Cluster, node: Node) -> Identity:
     return Identity(
-        podfiles.node_hostname(node), podfiles.node_resolv_conf(cluster, node), podfiles.node_hosts_file(cluster, node)
+        podfiles.node_hostname(node),
+        podfiles.node_resolv_conf(cluster, node),
+        podfiles.node_hosts_file(cluster, node),
+        f"/run/files/{node.name}/run",
     )
 
 

@@ -12,7 +12,7 @@ from k8snetlab.errors import Source
 if (
     TYPE_CHECKING
 ):  # making the classes costs most of a short command's time: a kind's module is imported when it is read
-    from k8snetlab.manifests.api import admin_policy, apps, core, gateway, lab, networking, secret
+    from k8snetlab.manifests.api import admin_policy, apps, calico, core, gateway, lab, networking, secret
 
     KubernetesObject = (
         core.Namespace
@@ -38,6 +38,8 @@ if (
         | gateway.Gateway
         | gateway.HTTPRoute
         | gateway.ReferenceGrant
+        | calico.IPPool
+        | calico.IPReservation
         | lab.Lab
         | lab.Check
     )

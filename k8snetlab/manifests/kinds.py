@@ -15,7 +15,8 @@ from k8snetlab.dataclass import dataclass
 class Kind:
     """An understood kind: its API group ("" is the core group), the versions of it that are read, the preferred first.
 
-    `module` is where in `api` its class is; it is imported when the first object of the kind is read.
+    `aliases` are further apiVersions under which the same object is written. `module` is where in `api` its class is;
+    it is imported when the first object of the kind is read.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Kind:
     group: str
     versions: tuple[str, ...] = ("v1",)
     namespaced: bool = True
+    aliases: tuple[str, ...] = ()
 
     @property
     def cls(self) -> type[Any]:
@@ -32,12 +34,15 @@ class Kind:
     @property
     def api_versions(self) -> tuple[str, ...]:
         """What may stand as apiVersion."""
-        return tuple(f"{self.group}/{version}" if self.group else version for version in self.versions)
+        own = (f"{self.group}/{version}" if self.group else version for version in self.versions)
+        return (*own, *self.aliases)
 
 
 POLICY = "policy.networking.k8s.io"
 GATEWAY = "gateway.networking.k8s.io"
 LAB = "k8snetlab.dev"
+CALICO = "projectcalico.org"
+CALICO_STORE = ("crd.projectcalico.org/v1",)  # how Calico keeps its objects in etcd; without its API server, the way in
 
 _UNDERSTOOD = (
     Kind("Namespace", "core", "", namespaced=False),
@@ -63,6 +68,8 @@ _UNDERSTOOD = (
     Kind("Gateway", "gateway", GATEWAY, ("v1", "v1beta1")),
     Kind("HTTPRoute", "gateway", GATEWAY, ("v1", "v1beta1")),
     Kind("ReferenceGrant", "gateway", GATEWAY, ("v1beta1", "v1")),
+    Kind("IPPool", "calico", CALICO, ("v3",), namespaced=False, aliases=CALICO_STORE),
+    Kind("IPReservation", "calico", CALICO, ("v3",), namespaced=False, aliases=CALICO_STORE),
     Kind("Lab", "lab", LAB, namespaced=False),
     Kind("Check", "lab", LAB),
 )
@@ -77,7 +84,8 @@ _OTHER_KINDS = frozenset({
     "ListenerSet", "XListenerSet", "XBackendTrafficPolicy",
 })  # fmt: skip
 
-_OUR_GROUPS = frozenset(kind.group for kind in _UNDERSTOOD) | {"extensions"}
+# Calico has many other kinds, of which two are named much like one that is understood.
+_OUR_GROUPS = frozenset(kind.group for kind in _UNDERSTOOD) - {CALICO} | {"extensions"}
 
 
 def find_kind(api_version: str, kind: str) -> Kind | None:

@@ -16,6 +16,7 @@ from k8snetlab.flows.targets import node_place, pod_place
 from k8snetlab.oracle.bound import MOST_TRIES, bound, bound_through_service
 from k8snetlab.oracle.direct import direct_checks
 from k8snetlab.oracle.dns import dns_checks
+from k8snetlab.oracle.hostports import host_port_checks
 from k8snetlab.oracle.places import Scene, address_of, external_place, probe_protocol
 from k8snetlab.oracle.policy_checks import policy_checks
 from k8snetlab.oracle.services import Client, Expectation, Via, expect, node_sources
@@ -34,6 +35,9 @@ TYPES = (
     "pod-to-headless",
     "pod-to-nodeport",
     "external-to-nodeport",
+    "external-to-hostport",
+    "pod-to-hostport",
+    "node-to-hostport",
     "external-to-loadbalancer",
     "external-to-externalip",
     "external-to-ingress",
@@ -54,6 +58,7 @@ def derive(cluster: Cluster) -> tuple[Check, ...]:
         found += direct_checks(scene)
         found += dns_checks(scene)
         found += policy_checks(scene)
+        found += host_port_checks(scene)
         for service in cluster.own_services:
             found += _service_checks(scene, service)
         if cluster.ingresses or cluster.gateways:

@@ -9,6 +9,7 @@ from itertools import chain, islice, permutations
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.model import IPAddress, Node, Pod
+from k8snetlab.cluster.mtu import mtus, overhead
 from k8snetlab.flows.model import Check, Flow, Place, SeenSource
 from k8snetlab.flows.targets import node_place, pod_place
 from k8snetlab.oracle.bound import bound
@@ -47,7 +48,28 @@ def _same_node(scene: Scene) -> Iterator[Check]:
 def _cross_node(scene: Scene) -> Iterator[Check]:
     peopled = [pods for pods in scene.by_node.values() if pods]
     for here, there in islice(permutations(peopled, 2), MOST_NODE_PAIRS):
-        yield from _pair(scene, "pod-to-pod-cross-node", here[0], _prefer_serving(scene, there))
+        receiver = _prefer_serving(scene, there)
+        yield from _pair(scene, "pod-to-pod-cross-node", here[0], receiver)
+        yield from _largest(scene, here[0], receiver)
+
+
+def _largest(scene: Scene, sender: Pod, receiver: Pod) -> Iterator[Check]:
+    """The largest packet that the pods' links let out must arrive in one piece, tunnels or not (POD.9).
+
+    Where cables carry less than that it is lost without a word: no path MTU discovery can find such a black hole.
+    """
+    address, sizes = scene.ip(receiver), mtus(scene.cluster)
+    assert address is not None
+    fits = sizes.fits(overhead(scene.cluster))
+    flow = Flow(
+        sender=pod_place(sender),
+        destination=pod_place(receiver),
+        address=str(address),
+        protocol="ICMP",
+        size=sizes.pods,
+    )
+    name = f"{sender.key} pings {receiver.key} with {sizes.pods} bytes"
+    yield Check(type="pod-to-pod-cross-node", name=name, flow=flow, expected="ok" if fits else "timeout")
 
 
 def _pair(scene: Scene, kind: str, sender: Pod, receiver: Pod) -> Iterator[Check]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod, Service, ServicePort
+from k8snetlab.cluster.networks import facts
 from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.model import Outcome, SeenSource
 from k8snetlab.oracle.divergences import LOCAL_WITHOUT_ENDPOINTS
@@ -139,17 +140,12 @@ def local_choice(endpoints: Sequence[Endpoint], node: Node) -> list[Endpoint]:
     return [e for e in here if e.ready] or [e for e in here if e.serving and e.terminating]
 
 
-def node_sources(cluster: Cluster, node: Node, family: Family) -> tuple[IPAddress, ...]:
-    """Every address a server may know a node by: its own, its pod bridge's, its tunnel end's, and those it has on
-    further networks."""
-    own = [address for address in node.addresses if address.version == family]
-    for cidr in node.pod_cidrs:
-        if cidr.version == family:
-            own.append(cidr[1])
-            if cluster.config.backend == "vxlan":
-                own.append(cidr[0])
-    own += [address.ip for each in node.interfaces for address in each.addresses if address.version == family]
-    return tuple(own)
+def node_sources(_cluster: Cluster, node: Node, family: Family) -> tuple[IPAddress, ...]:
+    """Every address a server may know a node by: its own, those the pod network gives it (its bridge's, its tunnel
+    end's), and those it has on further networks."""
+    further = (address.ip for each in node.interfaces for address in each.addresses)
+    own = (*node.addresses, *node.network_addresses, *further)
+    return tuple(address for address in own if address.version == family)
 
 
 def _judge(
@@ -186,6 +182,11 @@ def _borrows(cluster: Cluster, endpoint: Endpoint, client: Client) -> bool:
     """
     if endpoint.ip == client.address:
         return True
-    inside = endpoint.pod or any(endpoint.ip in subnet for subnet in cluster.config.pod_subnets)
-    of_nodes = any(endpoint.ip in node.addresses for node in cluster.nodes)
-    return client.pod is not None and not inside and not of_nodes
+    if client.pod is None:
+        return False
+    if any(endpoint.ip in node.addresses for node in cluster.nodes):
+        # Many networks masquerade all that leaves the pod network, also what goes to other nodes; the pod's own node it
+        # reaches without leaving.
+        away = client.node is None or endpoint.ip not in client.node.addresses
+        return away and facts(cluster.config.network).masquerades_to_nodes
+    return not endpoint.pod and not any(endpoint.ip in subnet for subnet in cluster.config.pod_subnets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.model import Cluster, Family, IPAddress, Pod
@@ -38,6 +39,7 @@ def _expand(cluster: Cluster, document: lab.Check) -> Iterator[Check]:
                     protocol=_protocol(spec, receiver),
                     default_namespace=namespace,
                 )
+                one = replace(one, size=spec.size or 0)
                 yield _check(cluster, document, one, several=len(senders) * len(receivers) > 1)
     except UsageError as error:
         raise UsageError(f"{subject}: {error.message}", hint=error.hint) from None

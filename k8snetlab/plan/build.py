@@ -13,12 +13,18 @@ from typing import Final, Protocol, TypeVar
 from k8snetlab.cluster import names
 from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
 from k8snetlab.cluster.model import Cluster, Node
+from k8snetlab.cluster.mtu import Mtus, mtus
 from k8snetlab.errors import UsageError
 from k8snetlab.plan.announce import announcements
 from k8snetlab.plan.dns import dns
 from k8snetlab.plan.families import DEFAULT_ROUTE, interface, of_family
 from k8snetlab.plan.gateway.objects import gateway_objects
+from k8snetlab.plan.hostports import HostPortRules
+from k8snetlab.plan.network import calico_bgp
 from k8snetlab.plan.network.bridge import BridgeNetwork
+from k8snetlab.plan.network.calico import CalicoNetwork
+from k8snetlab.plan.network.flannel import FlannelNetwork
+from k8snetlab.plan.network.weave import WeaveNetwork
 from k8snetlab.plan.node_networks import interfaces, switches
 from k8snetlab.plan.policy.iptables import IptablesPolicies
 from k8snetlab.plan.policy.nftables import NftablesPolicies
@@ -58,12 +64,10 @@ MESHED_NODES: Final = 64
 
 
 class Network(Protocol):
-    """What a pod network plans. `underlay_mtu` is the MTU it needs between nodes."""
-
-    underlay_mtu: int
+    """What a pod network plans."""
 
     def node(self, node: Node) -> Iterator[KernelObject]: ...
-    def rules(self, family: Family, ruleset: Ruleset) -> None: ...
+    def rules(self, node: Node, family: Family, ruleset: Ruleset) -> None: ...
 
 
 class Proxy(Protocol):
@@ -110,7 +114,12 @@ class NoProxy:
         return iter(())
 
 
-NETWORKS: Final[dict[str, Callable[[Cluster], Network]]] = {"bridge": BridgeNetwork}
+NETWORKS: Final[dict[str, Callable[[Cluster], Network]]] = {
+    "bridge": BridgeNetwork,
+    "flannel": FlannelNetwork,
+    "calico": CalicoNetwork,
+    "weave": WeaveNetwork,
+}
 POLICIES: Final[dict[str, Callable[[Cluster], Policies]]] = {
     "iptables": IptablesPolicies,
     "nftables": NftablesPolicies,
@@ -134,18 +143,21 @@ def build(cluster: Cluster, *, within: Cluster | None = None) -> Plan:
     if within is not None and isinstance(proxy, IptablesProxy):
         proxy = IptablesProxy(cluster, within)
     policies = _choose(POLICIES, "policy engine", cluster.config.policy_engine)(cluster)
-    objects: list[KernelObject] = list(world(cluster, network.underlay_mtu))
+    host_ports = HostPortRules(cluster)
+    sizes = mtus(cluster)
+    objects: list[KernelObject] = list(world(cluster, sizes))
     objects += switches(cluster)
     for node in cluster.nodes:
-        objects += _node(cluster, node, network.underlay_mtu)
+        objects += _node(cluster, node, sizes)
         objects += proxy.sysctls(node)
         objects += network.node(node)
         for family in cluster.config.families:
             ruleset = Ruleset()
             policies.rules(node, family, ruleset)  # first: kube-proxy accepts what it has marked
             proxy.rules(node, family, ruleset)
-            network.rules(family, ruleset)
+            network.rules(node, family, ruleset)
             objects += policies.objects(node, family)
+            host_ports.rules(node, family, ruleset)
             objects += proxy.objects(node, family)  # the rules may ask sets, which must be there before them
             objects += ruleset.objects(node.name, family, cluster.config.iptables_backend)
             if cluster.config.proxy_mode != "none":
@@ -156,6 +168,8 @@ def build(cluster: Cluster, *, within: Cluster | None = None) -> Plan:
     objects += gateway_objects(cluster)
     objects += health_checks(cluster) if cluster.config.proxy_mode != "none" else ()
     objects += _programs(cluster)
+    if (cluster.config.network, cluster.config.backend) == ("calico", "bgp"):
+        objects += map(calico_bgp.daemon, cluster.nodes)
     return Plan(tuple(dict.fromkeys(objects)))
 
 
@@ -167,7 +181,7 @@ def _choose(registry: Mapping[str, Planner], what: str, name: str) -> Planner:
         raise UsageError(f"{what} {name} does not exist here", hint=f"there is: {known}") from None
 
 
-def _node(cluster: Cluster, node: Node, mtu: int) -> Iterator[KernelObject]:
+def _node(cluster: Cluster, node: Node, sizes: Mtus) -> Iterator[KernelObject]:
     """The machine itself: its namespace, its cable to the fabric and the way to the router."""
     mac = uplink_mac(cluster, node)
     yield Netns(node.name)
@@ -176,8 +190,9 @@ def _node(cluster: Cluster, node: Node, mtu: int) -> Iterator[KernelObject]:
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-ip6tables", "1")
     yield Veth(
-        names.FABRIC, names.fabric_port(node.index), FIRST_PORT_INDEX + node.index, names.port_mac(mac), mtu,
-        node.name, names.UPLINK, UPLINK_INDEX, mac, mtu, master=names.FABRIC_BRIDGE if node.ready else "",
+        names.FABRIC, names.fabric_port(node.index), FIRST_PORT_INDEX + node.index, names.port_mac(mac),
+        sizes.cables,
+        node.name, names.UPLINK, UPLINK_INDEX, mac, sizes.nodes, master=names.FABRIC_BRIDGE if node.ready else "",
     )  # fmt: skip
     for family in cluster.config.families:
         subnet = of_family(cluster.config.node_subnets, family)

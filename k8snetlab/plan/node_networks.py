@@ -11,8 +11,8 @@ from typing import Final
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.model import Cluster, Node, NodeInterface
+from k8snetlab.cluster.mtu import ETHERNET
 from k8snetlab.plan.state import Address, Bridge, KernelObject, Neighbour, Veth
-from k8snetlab.plan.world import UNDERLAY_MTU
 
 FIRST_SWITCH_INDEX: Final = 30  # in the fabric's namespace, after its bridge and the router's port
 FIRST_INTERFACE_INDEX: Final = 40  # in a node's namespace, after what networks and proxies make there
@@ -25,7 +25,7 @@ def switches(cluster: Cluster) -> Iterator[Bridge]:
     networks = sorted({interface.network for node in cluster.nodes for interface in node.interfaces})
     for place, network in enumerate(networks):
         name = names.switch(network)
-        yield Bridge(names.FABRIC, name, FIRST_SWITCH_INDEX + place, names.mac_of_name(name), UNDERLAY_MTU)
+        yield Bridge(names.FABRIC, name, FIRST_SWITCH_INDEX + place, names.mac_of_name(name), ETHERNET)
 
 
 def interfaces(cluster: Cluster, node: Node, *, meshed: bool) -> Iterator[KernelObject]:
@@ -34,8 +34,8 @@ def interfaces(cluster: Cluster, node: Node, *, meshed: bool) -> Iterator[Kernel
         mac = _mac(node, interface)
         yield Veth(
             names.FABRIC, names.switch_port(node.index, interface.name),
-            (place + 1) * PORTS_AN_INTERFACE + node.index, names.port_mac(mac), UNDERLAY_MTU,
-            node.name, interface.name, FIRST_INTERFACE_INDEX + place, mac, UNDERLAY_MTU,
+            (place + 1) * PORTS_AN_INTERFACE + node.index, names.port_mac(mac), ETHERNET,
+            node.name, interface.name, FIRST_INTERFACE_INDEX + place, mac, ETHERNET,
             master=names.switch(interface.network),
         )  # fmt: skip
         for address in interface.addresses:

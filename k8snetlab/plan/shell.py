@@ -18,6 +18,7 @@ from k8snetlab.plan import podserver
 from k8snetlab.plan.dns import listen_entry
 from k8snetlab.plan.proxy.ipvs_script import making_servers, making_sets
 from k8snetlab.plan.proxy.nft_script import making
+from k8snetlab.plan.shaping import burst, limit
 from k8snetlab.plan.state import (
     Address,
     Announcement,
@@ -47,6 +48,7 @@ from k8snetlab.plan.state import (
     Route,
     SelfSigned,
     Sysctl,
+    TokenBucket,
     UdpDestination,
     Veth,
     VirtualServer,
@@ -127,9 +129,8 @@ def _commands(lab: str, obj: KernelObject) -> Iterator[str]:
             yield f"{_ip(lab, obj.netns)} {family}route add {route_words(obj)}"
         case Neighbour():
             yield f"{_ip(lab, obj.netns)} neigh replace {obj.address} lladdr {obj.mac} dev {obj.link} nud permanent"
-        case FdbEntry():
-            where = f"{obj.mac} dev {obj.link} dst {obj.destination}"
-            yield f"bridge -n {_name(lab, obj.netns)} fdb append {where} self permanent"
+        case FdbEntry() | TokenBucket():
+            yield _on_link(lab, obj)
         case Sysctl():
             yield f"{_exec(lab, obj.netns)} sysctl -q -w {shlex.quote(f'{obj.key}={obj.value}')}"
         case File() | ProxyFile() | SelfSigned() | Process():
@@ -171,9 +172,10 @@ def _link(lab: str, link: Bridge | Vxlan | Veth | Dummy) -> Iterator[str]:
             yield f"{new} type dummy"
             return  # it stays down
         case Vxlan():
-            yield (
-                f"{new} type vxlan id {link.vni} local {link.local} dev {link.underlay} dstport {link.port} nolearning"
-            )
+            learning = "learning" if link.learning else "nolearning"
+            where = f"id {link.vni} local {link.local} dev {link.underlay} dstport {link.port}"
+            yield f"{new} type vxlan {where} {learning}"
+            master = f" master {link.master}" if link.master else ""
         case Veth():
             # The peer is made where it belongs: moving it there later costs the kernel 20 ms.
             yield (
@@ -186,6 +188,14 @@ def _link(lab: str, link: Bridge | Vxlan | Veth | Dummy) -> Iterator[str]:
     yield f"{ip} link set {link.name} addrgenmode none{master} up"
     if isinstance(link, Veth) and link.hairpin:
         yield f"bridge -n {_name(lab, link.netns)} link set dev {link.name} hairpin on"
+
+
+def _on_link(lab: str, obj: FdbEntry | TokenBucket) -> str:
+    if isinstance(obj, FdbEntry):
+        where = f"{obj.mac} dev {obj.link} dst {obj.destination}"
+        return f"bridge -n {_name(lab, obj.netns)} fdb append {where} self permanent"
+    bucket = f"rate {obj.rate}bit burst {burst(obj.rate)} limit {limit(obj.rate)}"
+    return f"tc -n {_name(lab, obj.netns)} qdisc add dev {obj.link} root tbf {bucket}"
 
 
 def _restore(lab: str, chains: list[IptablesChain]) -> Iterator[str]:

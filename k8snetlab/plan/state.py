@@ -73,7 +73,10 @@ class Veth:
 
 @dataclass(frozen=True, slots=True)
 class Vxlan:
-    """A VXLAN tunnel end point without learning: where MACs live is said by `FdbEntry`."""
+    """A VXLAN tunnel end point. Without `learning`, where MACs live is said by `FdbEntry` alone.
+
+    `master` is the bridge it is a port of, empty for none.
+    """
 
     netns: str
     name: str
@@ -85,6 +88,8 @@ class Vxlan:
     underlay: str
     port: int
     up: bool = True
+    master: str = ""
+    learning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +139,24 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class FdbEntry:
-    """A permanent forwarding entry of a VXLAN device: frames for `mac` go to the tunnel end `destination`."""
+    """A permanent forwarding entry of a VXLAN device: frames for `mac` go to the tunnel end `destination`.
+
+    Frames for nobody known go to each destination that the MAC of zeros has.
+    """
 
     netns: str
     link: str
     mac: str
     destination: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBucket:
+    """What a link sends, held to `rate` bits a second by a `tbf` queueing discipline at its root."""
+
+    netns: str
+    link: str
+    rate: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +348,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class LearnedRoute:
-    """A route that a routing daemon brings (`proto bird`), with all its next hops, sorted.
+    """A route that a routing daemon brings (`proto bird`), with all its next hops, sorted; none for a blackhole.
 
     Nobody makes it: who wants it waits.
     """
@@ -351,6 +368,7 @@ KernelObject = (
     | Route
     | Neighbour
     | FdbEntry
+    | TokenBucket
     | Sysctl
     | IptablesChain
     | NftTable

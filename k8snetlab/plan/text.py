@@ -34,6 +34,7 @@ from k8snetlab.plan.state import (
     Route,
     SelfSigned,
     Sysctl,
+    TokenBucket,
     UdpDestination,
     Veth,
     VirtualServer,
@@ -51,7 +52,7 @@ def describe(obj: KernelObject) -> str:
             return f"{obj.name}: network namespace"
         case Bridge() | Veth() | Vxlan() | Dummy():
             return f"{obj.netns}: {_link(obj)}"
-        case Address() | Route() | Neighbour() | FdbEntry():
+        case Address() | Route() | Neighbour() | FdbEntry() | TokenBucket():
             return f"{obj.netns}: {_entry(obj)}"
         case Sysctl():
             return f"{obj.netns}: sysctl {obj.key} = {obj.value}"
@@ -106,7 +107,10 @@ def _link(link: Bridge | Veth | Vxlan | Dummy) -> str:
         case Dummy():
             return f"dummy {words} down"
         case Vxlan():
-            return f"vxlan {words} id {link.vni} local {link.local} dev {link.underlay} dstport {link.port}"
+            port = f" master {link.master}" if link.master else ""
+            learning = " learning" if link.learning else ""
+            where = f"id {link.vni} local {link.local} dev {link.underlay} dstport {link.port}"
+            return f"vxlan {words} {where}{learning}{port}"
         case Veth():
             port = f" master {link.master}" if link.master else ""
             hairpin = " hairpin on" if link.hairpin else ""
@@ -116,7 +120,7 @@ def _link(link: Bridge | Veth | Vxlan | Dummy) -> str:
             )
 
 
-def _entry(entry: Address | Route | Neighbour | FdbEntry) -> str:
+def _entry(entry: Address | Route | Neighbour | FdbEntry | TokenBucket) -> str:
     match entry:
         case Address():
             return f"address {entry.interface} dev {entry.link}"
@@ -126,6 +130,8 @@ def _entry(entry: Address | Route | Neighbour | FdbEntry) -> str:
             return f"neighbour {entry.address} lladdr {entry.mac} dev {entry.link}"
         case FdbEntry():
             return f"fdb {entry.mac} dst {entry.destination} dev {entry.link}"
+        case TokenBucket():
+            return f"qdisc tbf rate {entry.rate}bit dev {entry.link}"
 
 
 def _chain(chain: IptablesChain) -> str:
@@ -174,7 +180,8 @@ def _served(
         case Announcement():
             return f"answers for {obj.address} on {obj.link}"
         case LearnedRoute():
-            return f"learns route {obj.destination} via {', '.join(map(str, obj.gateways))}"
+            hops = f"via {', '.join(map(str, obj.gateways))}" if obj.gateways else "as a blackhole"
+            return f"learns route {obj.destination} {hops}"
         case DnsServer():
             upstream = f", upstream {' '.join(map(str, obj.upstreams))}" if obj.upstreams else ""
             return f"DNS server of {obj.pod} answers from view {obj.view}{upstream}"

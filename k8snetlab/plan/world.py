@@ -14,6 +14,7 @@ from typing import Final
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.model import Cluster, Node
+from k8snetlab.cluster.mtu import ETHERNET, Mtus
 from k8snetlab.plan.families import DEFAULT_ROUTE, gateway, interface, of_family
 from k8snetlab.plan.state import (
     Address,
@@ -35,13 +36,12 @@ FABRIC_BRIDGE_INDEX: Final = 20
 ROUTER_PORT_INDEX: Final = 21
 FIRST_PORT_INDEX: Final = 100  # the fabric's port of node i is 100 + i; a node's port of the pod in slot s is 100 + s
 ROUTER_LINKS: Final = {names.CLIENT: ("client0", 21), names.INTERNET: ("internet0", 22)}
-UNDERLAY_MTU: Final = 1500
 
 
-def world(cluster: Cluster, mtu: int) -> Iterator[KernelObject]:
-    """The fabric and all that hangs on it but the nodes; `mtu` is that of the node network, in bytes."""
-    yield from _fabric(mtu)
-    yield from _router(cluster, mtu)
+def world(cluster: Cluster, sizes: Mtus) -> Iterator[KernelObject]:
+    """The fabric and all that hangs on it but the nodes."""
+    yield from _fabric(sizes.cables)
+    yield from _router(cluster, sizes)
     for name in (names.CLIENT, names.INTERNET):
         yield from _outside_host(cluster, name)
     yield PodServer(names.INTERNET, f"external/{names.INTERNET}", "", names.INTERNET, names.INTERNET_LISTENERS)
@@ -71,13 +71,13 @@ def _fabric(mtu: int) -> Iterator[KernelObject]:
     yield Bridge(names.FABRIC, names.FABRIC_BRIDGE, FABRIC_BRIDGE_INDEX, "0e:58:00:00:00:01", mtu)
 
 
-def _router(cluster: Cluster, mtu: int) -> Iterator[KernelObject]:
+def _router(cluster: Cluster, sizes: Mtus) -> Iterator[KernelObject]:
     mac = router_mac(cluster)
     yield Netns(names.ROUTER)
     yield from forwarding(cluster, names.ROUTER)
     yield Veth(
-        names.FABRIC, names.ROUTER, ROUTER_PORT_INDEX, names.port_mac(mac), mtu,
-        names.ROUTER, names.UPLINK, UPLINK_INDEX, mac, mtu, master=names.FABRIC_BRIDGE,
+        names.FABRIC, names.ROUTER, ROUTER_PORT_INDEX, names.port_mac(mac), sizes.cables,
+        names.ROUTER, names.UPLINK, UPLINK_INDEX, mac, sizes.nodes, master=names.FABRIC_BRIDGE,
     )  # fmt: skip
     for family in cluster.config.families:
         subnet = of_family(cluster.config.node_subnets, family)
@@ -99,8 +99,8 @@ def _outside_host(cluster: Cluster, name: str) -> Iterator[KernelObject]:
     host_mac = names.mac_of(names.outside_address(name, primary))
     yield Netns(name)
     yield Veth(
-        names.ROUTER, link, index, router_mac, UNDERLAY_MTU,
-        name, names.UPLINK, UPLINK_INDEX, host_mac, UNDERLAY_MTU,
+        names.ROUTER, link, index, router_mac, ETHERNET,
+        name, names.UPLINK, UPLINK_INDEX, host_mac, ETHERNET,
     )  # fmt: skip
     for family in cluster.config.families:
         network = names.outside_network(name, family)

@@ -9,7 +9,7 @@ from k8snetlab.cluster import names
 from k8snetlab.cluster.model import Cluster, Family
 from k8snetlab.flows.matrix import Pair
 from k8snetlab.kernel.acquaintance import Member
-from k8snetlab.plan.network.bridge import MESHED_PODS
+from k8snetlab.plan.network.bridged import MESHED_PODS
 from k8snetlab.plan.world import UPLINK_INDEX
 
 

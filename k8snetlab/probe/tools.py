@@ -41,8 +41,15 @@ _SYN_SECONDS = 1.5  # TCP_TIMEOUT_INIT is 1 s
 
 def ping(flow: Flow, netns: str, timeout: float) -> Attempt:
     """One echo request. `netns` empty: where this process is."""
-    done, elapsed = yield from _run(["ping", "-n", "-c", "1", "-W", f"{timeout:g}", flow.address], netns, timeout)
+    done, elapsed = yield from _run(ping_argv(flow, timeout), netns, timeout)
     return read_ping(flow, done, elapsed, timeout) if done else _stuck("ping", timeout)
+
+
+def ping_argv(flow: Flow, timeout: float) -> list[str]:
+    """How ping is called; a packet of a given size must get through in one piece (`-M do`)."""
+    headers = 48 if ":" in flow.address else 28  # of IP and ICMP
+    whole = ["-M", "do", "-s", str(flow.size - headers)] if flow.size else []
+    return ["ping", "-n", "-c", "1", "-W", f"{timeout:g}", *whole, flow.address]
 
 
 def curl(flow: Flow, netns: str, timeout: float) -> Attempt:

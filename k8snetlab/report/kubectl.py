@@ -159,7 +159,7 @@ def _shortened(found: Sequence[str], none: str = NONE) -> str:
 def _node(item: Object) -> list[str]:
     conditions = {each["type"]: each["status"] for each in item["status"].get("conditions", ())}
     status = "Ready" if conditions.get("Ready") == "True" else "NotReady"
-    if item["spec"].get("unschedulable"):
+    if item.get("spec", {}).get("unschedulable"):
         status += ",SchedulingDisabled"
     prefix = "node-role.kubernetes.io/"
     roles = [key[len(prefix) :] for key in sorted(item["metadata"].get("labels", {})) if key.startswith(prefix)]
@@ -260,6 +260,29 @@ _TEMPLATE = ("CONTAINERS", "IMAGES", "SELECTOR")
 
 # Kind → header and cells between NAME and AGE, then those that -o wide adds behind.
 _COLUMNS: Mapping[str, tuple[Sequence[str], Cells, Sequence[str], Cells]] = {
+    "ipranges": (
+        ("POOL", "NODE", "CAPACITY", "USED", "RESERVED", "FREE", "BORROWED"),
+        lambda item: [
+            item["spec"]["pool"],
+            item["spec"]["node"] or NONE,
+            *(str(item["status"][key]) for key in ("capacity", "used", "reserved", "free", "borrowed")),
+        ],
+        (),
+        _nothing,
+    ),
+    "ippools": (
+        ("CIDR", "BLOCKS", "NAT", "VXLAN", "DISABLED", "SELECTOR"),
+        lambda item: [
+            item["spec"]["cidr"],
+            f"/{item['spec']['blockSize']}",
+            str(item["spec"]["natOutgoing"]).lower(),
+            item["spec"]["vxlanMode"],
+            str(item["spec"]["disabled"]).lower(),
+            item["spec"]["nodeSelector"],
+        ],
+        (),
+        _nothing,
+    ),
     "pods": (("READY", "STATUS", "RESTARTS"), _pod, ("IP", "NODE", "NOMINATED NODE", "READINESS GATES"), _pod_wide),
     "services": (
         ("TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)"),
@@ -305,8 +328,12 @@ _COLUMNS: Mapping[str, tuple[Sequence[str], Cells, Sequence[str], Cells]] = {
 }
 
 ADMIN_POLICIES = ("clusternetworkpolicies", "adminnetworkpolicies", "baselineadminnetworkpolicies")
-CLUSTER_SCOPED = ("nodes", "namespaces", "ingressclasses", "gatewayclasses", *ADMIN_POLICIES)
+CLUSTER_SCOPED = (
+    "nodes", "namespaces", "ipranges", "ippools", "ingressclasses", "gatewayclasses", *ADMIN_POLICIES,
+)  # fmt: skip
 GROUPS: Mapping[str, str] = {
+    "ipranges": "k8snetlab.dev",
+    "ippools": "projectcalico.org",
     "endpointslices": "discovery.k8s.io",
     "deployments": "apps",
     "replicasets": "apps",
@@ -335,6 +362,7 @@ SINGULAR: Mapping[str, str] = {
     **{kind: kind[:-1] for kind in _COLUMNS if not kind.endswith(("ies", "sses")) and kind != "endpoints"},
 }
 SHORT_NAMES: Mapping[str, str] = {
+    "ipam": "ipranges",
     "po": "pods",
     "svc": "services",
     "ep": "endpoints",

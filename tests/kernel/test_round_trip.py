@@ -19,11 +19,13 @@ from k8snetlab.plan.state import (
     FdbEntry,
     IptablesChain,
     KernelObject,
+    LearnedRoute,
     Neighbour,
     Netns,
     PodServer,
     Route,
     Sysctl,
+    TokenBucket,
     Veth,
     Vxlan,
 )
@@ -84,6 +86,27 @@ CASES: dict[str, tuple[KernelObject, ...]] = {
         Neighbour("node1", "flannel-v6.1", ip_address("fd00:10:244:1::"), "0a:58:0a:f4:01:00"),
         FdbEntry("node1", "flannel-v6.1", "0a:58:0a:f4:01:00", ip_address("fd00::3")),
         Route("node1", ip_network("fd00:10:244:1::/64"), ip_address("fd00:10:244:1::"), "flannel-v6.1", onlink=True),
+    ),
+    "vxlan-port-that-learns": (
+        Vxlan(
+            "node1",
+            "vxlan-6784",
+            6,
+            "1e:58:ac:12:00:02",
+            1450,
+            1,
+            ip_address("172.18.0.2"),
+            "eth0",
+            6784,
+            master="cni0",
+            learning=True,
+        ),
+        FdbEntry("node1", "vxlan-6784", "00:00:00:00:00:00", ip_address("172.18.0.3")),
+        FdbEntry("node1", "vxlan-6784", "00:00:00:00:00:00", ip_address("172.18.0.4")),
+    ),
+    "token-bucket": (
+        TokenBucket("node1", "veth1234", 8_000_000),
+        TokenBucket("default_web", "eth0", 80_000_000_000),
     ),
     "address-on-loopback": (Address("node1", "lo", ip_interface("10.96.0.10/32")),),
     "address-secondary": (Address("node1", "cni0", ip_interface("10.244.0.99/24")),),
@@ -161,6 +184,20 @@ def test_sysctls_of_namespaces_and_of_links() -> None:
     assert see(planned) == frozenset(planned)
     assert processes.run(["cat", "/proc/sys/net/ipv4/conf/eth0.100/proxy_arp"], "node1").stdout == b"1\n"
     assert processes.run(["cat", "/proc/sys/net/ipv4/ip_forward"], "default_web").stdout == b"0\n"
+
+
+def test_what_a_routing_daemon_learned_is_seen() -> None:
+    apply(BASE)
+    hop = ip_address("10.244.0.9")
+    for words in ("10.244.1.0/24 via 10.244.0.9", "blackhole 10.244.2.0/26", "blackhole fd00:2::/122"):
+        family = "-6" if ":" in words else "-4"
+        processes.run(["ip", family, "route", "add", *words.split(), "proto", "bird"], "node1")
+    learned = (
+        LearnedRoute("node1", ip_network("10.244.1.0/24"), (hop,)),
+        LearnedRoute("node1", ip_network("10.244.2.0/26"), ()),
+        LearnedRoute("node1", ip_network("fd00:2::/122"), ()),
+    )
+    assert see(BASE) == frozenset((*BASE, *learned))
 
 
 def test_every_pod_has_the_same_indexes_on_every_node() -> None:

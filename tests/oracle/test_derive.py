@@ -25,7 +25,7 @@ EVERYTHING = """
         metadata: {labels: {app: web}}
         spec:
           containers:
-          - {name: web, image: x, ports: [{containerPort: 8080}, {containerPort: 5353, protocol: UDP}]}
+          - {name: web, image: x, ports: [{containerPort: 8080, hostPort: 8088}, {containerPort: 5353, protocol: UDP}]}
           - {name: sidecar, image: x}
     ---
     apiVersion: apps/v1
@@ -101,6 +101,10 @@ def test_the_promise_of_each_type(build: Build) -> None:
         ("node-to-clusterip", "HTTP", "node"),
         ("node-to-clusterip", "UDP", "node"),
         ("pod-to-headless", "HTTP", "pod"),
+        ("external-to-hostport", "HTTP", "client"),
+        ("pod-to-hostport", "HTTP", "node"),
+        ("pod-to-hostport", "HTTP", "pod"),
+        ("node-to-hostport", "HTTP", "node"),
         ("pod-to-nodeport", "HTTP", "node"),
         ("pod-to-nodeport", "UDP", "node"),
         ("external-to-nodeport", "HTTP", "node"),

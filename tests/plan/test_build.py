@@ -11,7 +11,8 @@ import pytest
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.errors import UsageError
 from k8snetlab.plan.build import MESHED_NODES, build
-from k8snetlab.plan.network.bridge import MESHED_PODS
+from k8snetlab.plan.network.bridged import MESHED_PODS
+from k8snetlab.plan.network.calico import CABLE_MAC
 from k8snetlab.plan.state import (
     Address,
     Announcement,
@@ -21,8 +22,11 @@ from k8snetlab.plan.state import (
     FdbEntry,
     File,
     HealthCheck,
+    IpSet,
+    IpSetEntry,
     IptablesChain,
     KernelObject,
+    LearnedRoute,
     Neighbour,
     Netns,
     Plan,
@@ -38,7 +42,8 @@ from k8snetlab.plan.state import (
 )
 from k8snetlab.plan.text import describe
 
-GOLDEN = ("one-pod", "host-gw", "vxlan", "dual-stack-vxlan", "services")
+NETWORKS = ("flannel-vxlan", "flannel-host-gw-dual", "calico-vxlan-dual", "calico-bgp", "weave")
+GOLDEN = ("one-pod", "host-gw", "vxlan", "dual-stack-vxlan", "services", *NETWORKS)
 PODS = """
 apiVersion: apps/v1
 kind: Deployment
@@ -85,7 +90,10 @@ IDENTITY: dict[type, tuple[str, ...]] = {
     Announcement: ("address",),
     Route: ("netns", "destination"),
     Neighbour: ("netns", "link", "address"),
-    FdbEntry: ("netns", "link", "mac"),
+    FdbEntry: ("netns", "link", "mac", "destination"),
+    File: ("path",),
+    IpSet: ("netns", "name"),
+    IpSetEntry: ("netns", "set", "entry"),
     Sysctl: ("netns", "key"),
     IptablesChain: ("netns", "family", "table", "name"),
     UdpDestination: ("netns", "family", "address", "port"),
@@ -93,6 +101,7 @@ IDENTITY: dict[type, tuple[str, ...]] = {
     DnsServer: ("netns", "pod"),
     DnsName: ("view", "name"),
     HealthCheck: ("netns", "service"),
+    LearnedRoute: ("netns", "destination"),
     Process: ("name",),
 }
 
@@ -107,6 +116,8 @@ def needs(obj: KernelObject) -> Iterator[tuple[str, str]]:
     match obj:
         case Netns() | DnsName() | File() | ProxyFile() | SelfSigned():
             return
+        case Route(link=""):
+            yield (obj.netns, "")
         case Veth():
             yield (obj.netns, "")
             yield (obj.peer_netns, "")
@@ -145,6 +156,7 @@ def test_interface_indexes_and_macs_are_unique(name: str, golden_cluster: Callab
             indexes.append((obj.peer_netns, obj.peer_index))
             macs.append(obj.peer_mac)
     assert len(set(indexes)) == len(indexes)
+    macs = [mac for mac in macs if mac != CABLE_MAC]  # all of Calico's cables have the same on the node's end
     assert len(set(macs)) == len(macs)
 
 
@@ -227,7 +239,7 @@ def test_host_network_pods_listen_in_their_node(golden_cluster: Callable[[str], 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"network": "weave"}, "network weave", id="network"),
+        pytest.param({"network": "cilium"}, "network cilium", id="network"),
         pytest.param({"proxy_mode": "ebpf"}, "kube-proxy mode ebpf", id="proxy mode"),
     ],
 )

@@ -10,7 +10,7 @@ from k8snetlab.manifests.api.meta import Labels, LabelSelector, ObjectMeta
 from k8snetlab.manifests.api.scheduling import Taint
 
 NetworkName = Literal["bridge", "flannel", "calico", "cilium", "weave", "cni"]
-Backend = Literal["host-gw", "vxlan"]
+Backend = Literal["host-gw", "vxlan", "bgp", "none"]
 ProxyMode = Literal["iptables", "ipvs", "nftables", "ebpf", "none"]
 IPFamily = Literal["ipv4", "ipv6", "dual"]
 PodRecords = Literal["disabled", "insecure", "verified"]
@@ -58,16 +58,23 @@ class LabDNS:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabIPAM:
+    """`reserved`: addresses, CIDRs and ranges (`10.244.0.10-10.244.0.20`) that no pod gets."""
+
+    reserved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabSpec:
     """Defaults are those of kubeadm and flannel; a comma separates the IPv4 and IPv6 halves of a dual-stack subnet.
 
-    An empty subnet means the default for the lab's IP family; `mtu` 0 means derived from the underlay. No
-    `policyEngine` means the one that fits the proxy mode, if the network has any.
+    No backend means the network's own default, an empty subnet the one for network and IP family; `mtu` 0 means derived
+    from the underlay. No `policyEngine` means the one that fits the proxy mode, if the network has any.
     """
 
     nodes: int | tuple[LabNode, ...] = 3
     network: NetworkName = "bridge"
-    backend: Backend = "host-gw"
+    backend: Backend | None = None
     kube_proxy_mode: ProxyMode = "iptables"
     iptables_backend: Literal["nft", "legacy"] = "nft"
     nftables_layout: Literal["kube-proxy", "flat"] = "kube-proxy"
@@ -81,7 +88,9 @@ class LabSpec:
     node_port_range: str = "30000-32767"
     cluster_domain: str = "cluster.local"
     mtu: int = 0
+    fabric_mtu: int = field(default=0, metadata={"key": "fabricMTU"})
     masquerade_all: bool = False
+    ipam: LabIPAM = LabIPAM()
     dns: Literal["none", "knot"] | LabDNS = LabDNS()
     node_port_addresses: tuple[str, ...] = ()
     load_balancer: LoadBalancerSpec = LoadBalancerSpec()
@@ -103,10 +112,13 @@ class CheckPeer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckSpec:
+    """`size` is that of a ping's packet in bytes, IP header included; it must not be fragmented on its way."""
+
     from_: str | CheckPeer = field(metadata={"key": "from"})
     to: str | CheckPeer
     port: int | None = None
     protocol: Literal["TCP", "UDP", "SCTP", "ICMP", "HTTP", "DNS"] = "TCP"
+    size: int | None = None
     expect: Literal["ok", "refused", "timeout"] = "ok"
     source: Literal["pod", "node", "client"] | None = None
 

@@ -36,6 +36,8 @@ _CHECKS: Mapping[str, tuple[str, str]] = {
     "Gateway": ("gateway", "check_gateway"),
     "HTTPRoute": ("gateway", "check_http_route"),
     "ReferenceGrant": ("gateway", "check_reference_grant"),
+    "IPPool": ("calico", "check_ip_pool"),
+    "IPReservation": ("calico", "check_ip_reservation"),
     "Lab": ("lab", "check_lab"),
     "Check": ("lab", "check_check"),
 }

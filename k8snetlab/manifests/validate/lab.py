@@ -31,6 +31,7 @@ from k8snetlab.manifests.validate.placement import check_taints
 _SPEC: Path = ("spec",)
 _FAMILIES = {"ipv4": {"IPv4"}, "ipv6": {"IPv6"}, "dual": {"IPv4", "IPv6"}}
 _PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+_SMALLEST_PING = 48  # the headers of IPv6 and ICMP
 # Names of interfaces that networks, proxies and the lab itself make on a node.
 _INTERFACE = re.compile(r"[a-z][-a-z0-9]{0,14}")
 _LABS_INTERFACES = ("eth0", "lo")
@@ -73,9 +74,10 @@ def check_lab(lab: Lab) -> Wrongs:
     yield from _check_port_range(spec.node_port_range, (*_SPEC, "nodePortRange"))
     domain = spec.cluster_domain
     yield from check((*_SPEC, "clusterDomain"), domain, dns_subdomain(domain))
-    if spec.mtu and not _SMALLEST_MTU <= spec.mtu <= _LARGEST_MTU:
-        detail = f"must be 0 (derived) or between {_SMALLEST_MTU} and {_LARGEST_MTU}, inclusive"
-        yield invalid((*_SPEC, "mtu"), spec.mtu, detail)
+    for key, mtu in (("mtu", spec.mtu), ("fabricMTU", spec.fabric_mtu)):
+        if mtu and not _SMALLEST_MTU <= mtu <= _LARGEST_MTU:
+            detail = f"must be 0 (derived) or between {_SMALLEST_MTU} and {_LARGEST_MTU}, inclusive"
+            yield invalid((*_SPEC, key), mtu, detail)
     if not re.fullmatch(r"[a-z]{2,6}", spec.ipvs_scheduler):
         yield invalid((*_SPEC, "ipvsScheduler"), spec.ipvs_scheduler, "must be an IPVS scheduler, such as rr or lc")
     if isinstance(spec.dns, LabDNS) and "/" in spec.dns.coredns and not spec.dns.coredns.startswith("/"):
@@ -206,6 +208,12 @@ def check_check(check_: Check) -> Wrongs:
         yield from check_port((*_SPEC, "port"), spec.port)
         if spec.protocol == "ICMP":
             yield forbidden((*_SPEC, "port"), "may not be set when `protocol` is 'ICMP'")
+    if spec.size is not None:
+        if spec.protocol != "ICMP":
+            yield forbidden((*_SPEC, "size"), "may only be set when `protocol` is 'ICMP'")
+        elif not _SMALLEST_PING <= spec.size <= _LARGEST_MTU:
+            detail = f"must be between {_SMALLEST_PING} and {_LARGEST_MTU}, inclusive"
+            yield invalid((*_SPEC, "size"), spec.size, detail)
 
 
 def _check_peer(peer: CheckPeer, at: Path) -> Wrongs:

@@ -7,7 +7,7 @@ IPv6 has a device of its own, as flannel has `flannel-v6.1`. Source: flannel, pk
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from ipaddress import ip_interface
 from typing import Final
 
@@ -19,12 +19,6 @@ from k8snetlab.plan.state import Address, Family, FdbEntry, KernelObject, Neighb
 VNI: Final = 1
 PORT: Final = 8472  # flannel keeps Linux' own number, not IANA's 4789
 DEVICES: Final[dict[Family, tuple[str, int]]] = {4: ("flannel.1", 22), 6: ("flannel-v6.1", 23)}
-OVERHEAD: Final[dict[Family, int]] = {4: 50, 6: 70}  # outer IP + UDP 8 + VXLAN 8 + inner Ethernet 14
-
-
-def overhead(families: Sequence[Family]) -> int:
-    """How many bytes the tunnel takes from the MTU; a pod has one link for both families, so the larger counts."""
-    return max(OVERHEAD[family] for family in families)
 
 
 def tunnels(cluster: Cluster, node: Node, mtu: int) -> Iterator[KernelObject]:

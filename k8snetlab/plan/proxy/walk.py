@@ -209,13 +209,16 @@ TESTS: Final[Mapping[str, Callable[[Packet, str], bool]]] = {
     "-d": lambda packet, value: packet.destination in _network(value),
     "-p": lambda packet, value: packet.protocol == value,
     "--dport": lambda packet, value: packet.port == int(value),
+    "--dports": lambda packet, value: packet.port in {int(number) for number in value.split(",")},
     "--ctstate": lambda packet, value: bool(_states(packet) & set(value.split(","))),
     "--mark": _mark,
     "--probability": lambda _packet, _value: True,  # both ways are followed: see _Table._chain
     "--rcheck": lambda _packet, _value: False,
 }
 TYPES: Final = frozenset({"--src-type", "--dst-type"})
-MODULES: Final = frozenset({"comment", "tcp", "udp", "sctp", "addrtype", "conntrack", "mark", "statistic", "recent"})
+MODULES: Final = frozenset(
+    {"comment", "tcp", "udp", "sctp", "addrtype", "conntrack", "mark", "statistic", "recent", "multiport"}
+)
 # Options that say nothing about whether a first packet matches: with a value, and without.
 WITH_VALUE: Final = frozenset({"--comment", "--mode", "--name", "--mask", "--seconds"})
 FLAGS: Final = frozenset({"--set", "--reap", "--rsource"})
