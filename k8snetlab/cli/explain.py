@@ -66,4 +66,4 @@ def _from_files(files: Sequence[str]) -> Cluster:
     from k8snetlab.cli.inputs import overrides, read
     from k8snetlab.cluster.resolve import resolve
 
-    return resolve(read(files), overrides())
+    return resolve(read(files), overrides(), with_addons=True)

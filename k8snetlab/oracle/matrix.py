@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.endpoint_choice import categorize
-from k8snetlab.cluster.model import ADDON_LABEL, Cluster, Family, Pod, Service, ServicePort
+from k8snetlab.cluster.model import Cluster, Family, Pod, Service, ServicePort
 from k8snetlab.errors import UsageError
 from k8snetlab.flows.matrix import MatrixOutcome, Pair, Via
 from k8snetlab.manifests.api.meta import Protocol
@@ -94,12 +94,8 @@ def _pods(cluster: Cluster, question: Question) -> tuple[Pod, ...]:
         if pod.phase == "Running"
         and pod.node in reachable
         and address_of(pod.ips, question.family)
-        and (pod.namespace == question.namespace if question.namespace else not _is_addon(pod))
+        and (pod.namespace == question.namespace if question.namespace else not pod.addon)
     )
-
-
-def _is_addon(pod: Pod) -> bool:
-    return ADDON_LABEL in pod.labels or ADDON_LABEL in pod.annotations or pod.source is None
 
 
 def _netns(pod: Pod) -> str:
