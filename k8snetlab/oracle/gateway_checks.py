@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from k8snetlab.cluster import names
 from k8snetlab.cluster.gateway_addon import ADDON
@@ -18,6 +17,7 @@ from k8snetlab.cluster.routing.classes import ingress_choice
 from k8snetlab.cluster.routing.gateways import Attachments, GatewayState, ListenerState, attach
 from k8snetlab.cluster.routing.patterns import literal_start
 from k8snetlab.cluster.routing.table import INGRESS_SERVICE, gateway_service
+from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.model import Check, Flow, Place, SeenSource
 from k8snetlab.manifests.api.gateway import HTTPRouteMatch
 from k8snetlab.manifests.api.networking import HTTPIngressPath, Ingress

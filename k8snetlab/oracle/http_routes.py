@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from k8snetlab.cluster.births import birth_key
 from k8snetlab.cluster.model import Cluster, Endpoint
@@ -17,6 +17,7 @@ from k8snetlab.cluster.routing.annotations import NginxOptions, nginx_options
 from k8snetlab.cluster.routing.classes import ingress_choice
 from k8snetlab.cluster.routing.gateways import Attached, Attachments
 from k8snetlab.cluster.routing.grants import permitted
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.gateway import HTTPBackendRef, HTTPPathModifier, HTTPRoute, HTTPRouteMatch, HTTPRouteRule
 from k8snetlab.manifests.api.networking import HTTPIngressPath, Ingress, IngressBackend
 

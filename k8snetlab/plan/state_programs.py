@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+
+from k8snetlab.dataclass import dataclass
 
 IPAddress = IPv4Address | IPv6Address
 

@@ -6,10 +6,10 @@ Source: ingress-nginx, docs/user-guide/nginx-configuration/annotations.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from k8snetlab.cluster.routing.patterns import pattern_fault
+from k8snetlab.dataclass import dataclass
 
 PREFIX: Final = "nginx.ingress.kubernetes.io/"
 _OBEYED: Final = frozenset({

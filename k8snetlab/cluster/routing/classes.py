@@ -7,10 +7,10 @@ installation brings, so the usual ones count as installed unless the manifests s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from k8snetlab.cluster.births import Births, birth_key
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.gateway import Gateway, GatewayClass
 from k8snetlab.manifests.api.networking import Ingress, IngressClass
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from k8snetlab.cluster.births import birth_key
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.cluster.routing.classes import gateway_choice
 from k8snetlab.cluster.routing.grants import permitted
 from k8snetlab.cluster.routing.hosts import intersection
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.gateway import GATEWAY_GROUP, Gateway, HTTPRoute, Listener, ParentReference, RouteGroupKind
 from k8snetlab.manifests.selectors import matches
 

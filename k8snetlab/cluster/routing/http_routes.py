@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from k8snetlab.cluster.model import Cluster
@@ -30,6 +29,7 @@ from k8snetlab.cluster.routing.model import (
     ValueMatch,
 )
 from k8snetlab.cluster.routing.patterns import pattern_fault
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.gateway import (
     BackendObjectReference,
     HTTPBackendRef,

@@ -5,10 +5,10 @@ The first route that matches a request decides. Which object asked for a route i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from k8snetlab.cluster.model import Endpoint
+from k8snetlab.dataclass import dataclass
 
 PathKind = Literal["exact", "prefix", "regex"]
 Header = tuple[str, str]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.meta import Labels, ObjectMeta
 
 TLS_SECRET = "kubernetes.io/tls"
