@@ -41,7 +41,8 @@ def test_a_full_pod_range(run: Any, lab_name: Callable[[], str]) -> None:
     name = lab_name()
     done = run("up", "--lab", name, "-f", "-", "--nodes", "1", stdin=PODS.replace("REPLICAS", "254"))
     assert done.returncode == 2
-    assert "-:2: Deployment default/web: no address left for 1 pods on node1" in done.stderr
+    # For one of them there is none anyway; how many are named depends on the pods of the cluster's DNS.
+    assert "-:2: Deployment default/web: no address left for" in done.stderr
     assert "use more nodes, or a smaller nodeCIDRMaskSize" in done.stderr
     assert run("list", "-o", "json").stdout == "[]\n"
 

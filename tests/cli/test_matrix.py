@@ -209,7 +209,8 @@ def test_interrupted_between_the_controls(lab: Lab, number: int) -> None:
     lab.drop()
     before = lab.rules()
     program = f"""
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a session in the background begins with it ignored
 from k8snetlab.cli import sweeping
 send = sweeping.Matrix.send
 def interrupted(matrix, pairs=None, dscp=0):
