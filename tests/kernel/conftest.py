@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def lab_fixture() -> Iterator[None]:
             Path("/run/netns").mkdir()
             yield
     finally:
+        _await_other_threads()
         syscalls.setns(home, syscalls.CLONE_NEWNS)
         os.chdir(directory)
         os.close(home)
+
+
+def _await_other_threads() -> None:
+    """setns(2) to a mount namespace wants a file system state that no thread shares, and a thread that was joined lets
+    go of it a moment after join() has returned: when the kernel has taken it off the list."""
+    deadline = time.monotonic() + 10
+    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < deadline:  # noqa: PTH208
+        os.sched_yield()
