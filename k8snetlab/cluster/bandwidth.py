@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from k8snetlab.cluster.problems import problem
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Problem
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from k8snetlab.cluster.model import Cluster, IPAddress, IPNetwork, IPRange
 from k8snetlab.cluster.networks import facts
+from k8snetlab.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

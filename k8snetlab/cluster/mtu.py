@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from k8snetlab.cluster.model import Cluster, Family
 from k8snetlab.cluster.networks import facts
+from k8snetlab.dataclass import dataclass
 
 ETHERNET: Final = 1500
 LARGEST: Final = 65535  # of a veth

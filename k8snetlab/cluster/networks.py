@@ -7,12 +7,13 @@ each network moves a packet is the planner's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_interface
 from types import MappingProxyType
 from typing import Final, Literal
 
 from k8snetlab.cluster.model import Family, IPAddress, IPInterface, LabConfig, Node
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.lab import Backend
 
 

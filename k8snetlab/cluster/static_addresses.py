@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from k8snetlab.cluster.addresses import parse_address
 from k8snetlab.cluster.model import Family, IPAddress, LabConfig
 from k8snetlab.cluster.problems import problem
 from k8snetlab.cluster.workloads import PodSeed
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Problem
 
 OWN = "k8snetlab.dev/ip-addresses"

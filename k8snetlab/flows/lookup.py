@@ -5,8 +5,9 @@ Source: resolv.conf(5) and glibc's res_search, which every getaddrinfo(3) goes t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from k8snetlab.dataclass import dataclass
 
 MOST_SERVERS: Final = 3  # MAXNS
 DEFAULT_NDOTS: Final = 1

@@ -11,10 +11,10 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel import control, processes
 from k8snetlab.lab.holder import open_process, process_start

@@ -11,8 +11,9 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import ProbeError
 from k8snetlab.flows.model import Flow, Result
 from k8snetlab.flows.walk import Asked, Walk

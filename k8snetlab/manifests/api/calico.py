@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Literal
 
+from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.meta import ObjectMeta
 
 Mode = Literal["Always", "CrossSubnet", "Never", ""]
