@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import Final
 
+from k8snetlab.cluster import names
 from k8snetlab.errors import KernelError
 from k8snetlab.kernel import addresses, netlink, netns
 from k8snetlab.kernel.describe import describe
@@ -16,6 +17,8 @@ from k8snetlab.plan.state import LearnedRoute
 
 _ROUTE_GROUPS: Final = 0x40 | 0x400  # RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE
 _ALL_ROUTES: Final = addresses.ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
+# Whose daemon is asked: a node's own (Calico's), or those that tell the router of load balancers' addresses.
+_WHERE: Final = {names.ROUTER: "k8snetlab exec node/NODE -- birdc -s /run/files/bgp-NODE/bird.ctl"}
 
 
 def wait(wanted: Collection[LearnedRoute], unwanted: Collection[LearnedRoute], seconds: float = 15.0) -> None:
@@ -42,7 +45,7 @@ def _wait(name: str, coming: set[LearnedRoute], going: set[LearnedRoute], deadli
                 return
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 reason = "has not been learned in time" if late[0] in coming else "has not been withdrawn in time"
-                hint = "look with: k8snetlab exec node/NODE -- birdc -s /run/files/bgp-NODE/bird.ctl show protocols"
+                hint = f"look with: {_WHERE.get(name, f'k8snetlab exec node/{name} -- birdc')} show protocols"
                 raise KernelError("route", netns=name, subject=describe(late[0]), reason=reason, hint=hint)
             _drain(events)
 

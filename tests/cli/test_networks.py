@@ -143,6 +143,16 @@ def test_bgp_learns_forgets_and_is_waited_for(lab: Run) -> None:
     assert failed(lab) == []
 
 
+def test_a_node_that_is_cut_off_is_forgotten_and_heard_of_again(lab: Run) -> None:
+    up(lab, "--network", "calico", "--backend", "bgp")
+    assert lab("node", "down", "node2").returncode == 0
+    assert drift(lab) == {"missing": [], "extra": []}
+    assert "via" not in lab("exec", "node/node1", "--", "ip", "route", "show", "proto", "bird").stdout
+    assert lab("node", "up", "node2").returncode == 0
+    assert drift(lab) == {"missing": [], "extra": []}
+    assert failed(lab) == []
+
+
 def test_a_reflector_hands_on_what_it_hears(lab: Run) -> None:
     nodes = "[{name: node1, labels: {route-reflector: 'true'}}, {name: node2}, {name: node3}]"
     spec = f"{{nodes: {nodes}, network: calico, backend: bgp}}"

@@ -99,8 +99,9 @@ def _session(cluster: Cluster, node: Node, other: Node, family: Family) -> Itera
     yield "  direct;"
     if _reflects(node) and not _reflects(other):
         yield "  rr client;"
-
     # All start at once: a first try without any delay would find nobody listening yet.
     yield "  connect delay time 1; connect retry time 1; error wait time 1, 3;"
+    # The shortest there is (RFC 4271, 4.2): a node that is cut off is missed after three seconds, not after minutes.
+    yield "  hold time 3;"
     yield f"  {_CHANNELS[family]} {{ import all; export filter calico_export_to_bgp_peers; }};"
     yield "}"
