@@ -9,7 +9,7 @@ from k8snetlab.cluster.routing.annotations import ignored, nginx_options
 from k8snetlab.cluster.routing.backends import Upstreams
 from k8snetlab.cluster.routing.classes import gateway_choice, ingress_choice
 from k8snetlab.cluster.routing.gateways import attach, served_gateways
-from k8snetlab.cluster.routing.http_routes import resolved_refs, rule_faults
+from k8snetlab.cluster.routing.http_routes import resolved_refs, rule_faults, without_effect
 from k8snetlab.cluster.routing.ingress import path_match, served_ingresses
 from k8snetlab.cluster.routing.patterns import pattern_fault
 from k8snetlab.manifests.api.gateway import GATEWAY_GROUP
@@ -96,7 +96,7 @@ def _http_routes(cluster: Cluster) -> Iterator[str]:
         condition = resolved_refs(cluster, route)
         if not condition.status:
             yield f"HTTPRoute {key}: {condition.message}: its share of requests is answered 500"
-        yield from (f"HTTPRoute {key}: {fault}" for fault in rule_faults(route))
+        yield from (f"HTTPRoute {key}: {fault}" for fault in (*rule_faults(route), *without_effect(route)))
 
 
 def _secrets_not_given(cluster: Cluster) -> set[str]:

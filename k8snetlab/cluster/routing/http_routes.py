@@ -236,6 +236,15 @@ def resolved_refs(cluster: Cluster, route: HTTPRoute) -> Condition:
     return Condition("ResolvedRefs", True, "ResolvedRefs")
 
 
+def without_effect(route: HTTPRoute) -> Iterator[str]:
+    """What of a route is read and changes nothing: its requests are served all the same."""
+    for number, rule in enumerate(route.spec.rules):
+        if rule.retry is not None:
+            yield f"rules[{number}]: retry has no effect, each request is tried once"
+        if rule.session_persistence is not None:
+            yield f"rules[{number}]: sessionPersistence has no effect, each request picks its backend anew"
+
+
 def rule_faults(route: HTTPRoute) -> Iterator[str]:
     """What of a route cannot be served at all."""
     for number, rule in enumerate(route.spec.rules):

@@ -294,16 +294,40 @@ class HTTPRouteTimeouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HTTPRouteRule:
-    """The matches are ORed; none means every request. No backends means 500, unless a filter redirects."""
+class HTTPRouteRetry:
+    codes: tuple[int, ...] = ()
+    attempts: int | None = None
+    backoff: str | None = None
 
-    IGNORED: ClassVar = ("retry", "sessionPersistence")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CookieConfig:
+    lifetime_type: Literal["Permanent", "Session"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionPersistence:
+    session_name: str | None = None
+    absolute_timeout: str | None = None
+    idle_timeout: str | None = None
+    type: Literal["Cookie", "Header"] | None = None
+    cookie_config: CookieConfig | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTPRouteRule:
+    """The matches are ORed; none means every request. No backends means 500, unless a filter redirects.
+
+    `retry` and `sessionPersistence` are experimental in Gateway API 1.4: read, and said not to be served.
+    """
 
     name: str | None = None
     matches: tuple[HTTPRouteMatch, ...] = (HTTPRouteMatch(),)
     filters: tuple[HTTPRouteFilter, ...] = ()
     backend_refs: tuple[HTTPBackendRef, ...] = ()
     timeouts: HTTPRouteTimeouts | None = None
+    retry: HTTPRouteRetry | None = None
+    session_persistence: SessionPersistence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from k8snetlab.cluster.remarks import remarks
 from k8snetlab.cluster.routing.http_routes import seconds
 from k8snetlab.cluster.routing.model import Forward
 from k8snetlab.cluster.routing.table import routing_table
@@ -351,6 +352,17 @@ def test_prefix_rewrites(world: Any, ask: Any, asked: str, matched: str, replace
 def test_a_filter_that_is_not_served_is_500(world: Any, ask: Any) -> None:
     rules = f"[{to('a', '', ', filters: [{type: ExtensionRef, extensionRef: {group: x.y, kind: Z, name: z}}]')}]"
     assert ask(world(GATEWAY + route("r", rules)), "http://any.com/", "default/gw").statuses == {500}
+
+
+def test_what_has_no_effect_is_said_and_the_rest_is_served(world: Any, ask: Any) -> None:
+    rest = ", retry: {codes: [503], attempts: 2, backoff: 100ms}, sessionPersistence: {type: Cookie}"
+    cluster = world(GATEWAY + route("r", f"[{to('a', '', rest)}]"))
+    said = [each for each in remarks(cluster) if each.startswith("HTTPRoute default/r: ")]
+    assert said == [
+        "HTTPRoute default/r: rules[0]: retry has no effect, each request is tried once",
+        "HTTPRoute default/r: rules[0]: sessionPersistence has no effect, each request picks its backend anew",
+    ]
+    assert ask(cluster, "http://any.com/", "default/gw").services == {"default/a"}
 
 
 def test_what_a_rule_carries_into_the_table(world: Any) -> None:
