@@ -21,7 +21,7 @@ from k8snetlab.cluster.ip_pools import adopt_pools, make_pools, reservations
 from k8snetlab.cluster.ipam import Allocation, allocate
 from k8snetlab.cluster.listeners import bind_losers, wanted_listeners
 from k8snetlab.cluster.load_balancer import assign_statuses, source_ranges
-from k8snetlab.cluster.model import Cluster, Family, IPAddress, LabConfig, Node, Pod, Service, ServicePort
+from k8snetlab.cluster.model import Cluster, Family, IPAddress, IPPool, LabConfig, Node, Pod, Service, ServicePort
 from k8snetlab.cluster.nodes import cut_off, make_nodes
 from k8snetlab.cluster.problems import problem, raise_all
 from k8snetlab.cluster.readiness import probes_pass
@@ -60,15 +60,7 @@ def resolve(
     """
     documents = manifests.documents
     problems: list[Problem] = []
-    pool_documents = _of_kind(documents, calico.IPPool)
-    lab_document = adopt_pools(_lab_document(documents, overrides, problems), pool_documents)
-    config = configure(lab_document, problems)
-    if config.network == "calico":
-        reserved = reservations(_of_kind(documents, calico.IPReservation))
-        config = replace(config, reserved=(*config.reserved, *reserved))
-    pools = make_pools(config, lab_document, pool_documents, problems)
-    earlier = previous.nodes if previous else ()
-    nodes = make_nodes(config, lab_document, overrides.nodes, _of_kind(documents, core.Node), earlier, problems)
+    config, pools, nodes = _ground(documents, overrides, previous, problems)
     nodes = cut_off(nodes, readiness)
     raise_all(problems)
     if with_addons:
@@ -99,26 +91,49 @@ def resolve(
             _with_endpoints(service, draft.families, backends) for service, draft in zip(services, drafts, strict=True)
         ),
         workloads=workloads,
-        endpoint_slices=_by_name(_objects(documents, core.EndpointSlice)),
-        network_policies=_by_name(_objects(documents, networking.NetworkPolicy)),
-        admin_policies=(
-            *_by_name(_objects(documents, admin_policy.ClusterNetworkPolicy)),
-            *_by_name(_objects(documents, admin_policy.AdminNetworkPolicy)),
-            *_by_name(_objects(documents, admin_policy.BaselineAdminNetworkPolicy)),
-        ),
-        ingresses=_by_name(_objects(documents, networking.Ingress)),
-        ingress_classes=_by_name(_objects(documents, networking.IngressClass)),
-        gateway_classes=_of_gateway_api(documents, "GatewayClass"),
-        gateways=_of_gateway_api(documents, "Gateway"),
-        http_routes=_of_gateway_api(documents, "HTTPRoute"),
-        reference_grants=_of_gateway_api(documents, "ReferenceGrant"),
         tls_secrets=certificates,
         births=births(documents, previous.births if previous else None),
         ip_pools=addresses.pools,
         ip_ranges=addresses.ranges,
-        checks=tuple(_objects(documents, lab.Check)),
         ignored=_ignored(manifests, config),
+        **_as_written(documents),
     )
+
+
+def _ground(
+    documents: Sequence[Document], overrides: Overrides, previous: Cluster | None, problems: list[Problem]
+) -> tuple[LabConfig, tuple[IPPool, ...], tuple[Node, ...]]:
+    """What everything else stands on: the configuration, the pools of addresses, the nodes."""
+    pool_documents = _of_kind(documents, calico.IPPool)
+    lab_document = adopt_pools(_lab_document(documents, overrides, problems), pool_documents)
+    config = configure(lab_document, problems)
+    if config.network == "calico":
+        reserved = reservations(_of_kind(documents, calico.IPReservation))
+        config = replace(config, reserved=(*config.reserved, *reserved))
+    pools = make_pools(config, lab_document, pool_documents, problems)
+    earlier = previous.nodes if previous else ()
+    nodes = make_nodes(config, lab_document, overrides.nodes, _of_kind(documents, core.Node), earlier, problems)
+    return config, pools, nodes
+
+
+def _as_written(documents: Sequence[Document]) -> dict[str, tuple[Any, ...]]:
+    """The objects of which the control plane decides nothing: the fields of `Cluster` that hold them."""
+    return {
+        "endpoint_slices": _by_name(_objects(documents, core.EndpointSlice)),
+        "network_policies": _by_name(_objects(documents, networking.NetworkPolicy)),
+        "admin_policies": (
+            *_by_name(_objects(documents, admin_policy.ClusterNetworkPolicy)),
+            *_by_name(_objects(documents, admin_policy.AdminNetworkPolicy)),
+            *_by_name(_objects(documents, admin_policy.BaselineAdminNetworkPolicy)),
+        ),
+        "ingresses": _by_name(_objects(documents, networking.Ingress)),
+        "ingress_classes": _by_name(_objects(documents, networking.IngressClass)),
+        "gateway_classes": _of_gateway_api(documents, "GatewayClass"),
+        "gateways": _of_gateway_api(documents, "Gateway"),
+        "http_routes": _of_gateway_api(documents, "HTTPRoute"),
+        "reference_grants": _of_gateway_api(documents, "ReferenceGrant"),
+        "checks": tuple(_objects(documents, lab.Check)),
+    }
 
 
 def _same_documents(config: LabConfig, previous: Cluster | None, manifests: Manifests | None) -> frozenset[int]:

@@ -13,9 +13,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from typing import Literal
 
 from k8snetlab.dataclass import dataclass
+from k8snetlab.plan.state_programs import Announcement as Announcement
 from k8snetlab.plan.state_programs import DnsName as DnsName
 from k8snetlab.plan.state_programs import DnsServer as DnsServer
 from k8snetlab.plan.state_programs import File as File
+from k8snetlab.plan.state_programs import HealthCheck as HealthCheck
+from k8snetlab.plan.state_programs import PodServer as PodServer
 from k8snetlab.plan.state_programs import Process as Process
 from k8snetlab.plan.state_programs import ProxyFile as ProxyFile
 from k8snetlab.plan.state_programs import SelfSigned as SelfSigned
@@ -310,40 +313,6 @@ class UdpDestination:
     address: IPAddress
     port: int
     servers: tuple[IPAddress, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PodServer:
-    """What the lab's one server process listens on in one namespace, in a pod's name.
-
-    `listeners` are `(protocol, port)` with protocol `TCP`, `UDP` or `SCTP`, on every address of the namespace. Several
-    of them may share a node's namespace: hostNetwork pods live there.
-    """
-
-    netns: str
-    pod: str  # ns/name
-    node: str
-    hostname: str
-    listeners: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
-    """What the lab's server process answers at a Service's healthCheckNodePort, in the namespace of a node."""
-
-    netns: str
-    service: str  # ns/name
-    port: int
-    local_endpoints: int
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """An address for which ARP or neighbour solicitations are answered on a link, although no interface has it."""
-
-    netns: str
-    link: str
-    address: IPAddress
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Of the vocabulary of kernel objects (`plan.state`) what programs run in a lab, what they read, and what they know."""
+"""Of the vocabulary of kernel objects (`plan.state`) what the programs of a lab do, read and know."""
 
 from __future__ import annotations
 
@@ -7,6 +7,40 @@ from ipaddress import IPv4Address, IPv6Address
 from k8snetlab.dataclass import dataclass
 
 IPAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class PodServer:
+    """What the lab's one server process listens on in one namespace, in a pod's name.
+
+    `listeners` are `(protocol, port)` with protocol `TCP`, `UDP` or `SCTP`, on every address of the namespace. Several
+    of them may share a node's namespace: hostNetwork pods live there.
+    """
+
+    netns: str
+    pod: str  # ns/name
+    node: str
+    hostname: str
+    listeners: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """What the lab's server process answers at a Service's healthCheckNodePort, in the namespace of a node."""
+
+    netns: str
+    service: str  # ns/name
+    port: int
+    local_endpoints: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An address for which ARP or neighbour solicitations are answered on a link, although no interface has it."""
+
+    netns: str
+    link: str
+    address: IPAddress
 
 
 @dataclass(frozen=True, slots=True)
