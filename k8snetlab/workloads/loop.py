@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import select
 import socket
+from abc import ABC, abstractmethod
 from time import monotonic
 
 IDLE_SECONDS = 60.0
 CHUNK = 64 * 1024
 
 
-class Handler:
+class Handler(ABC):
     """Whatever owns a socket in the loop."""
 
     __slots__ = ("sock",)
 
     sock: socket.socket
 
+    @abstractmethod
     def ready(self) -> None:
         """Read and write what is possible now; the socket never blocks."""
-        raise NotImplementedError
 
 
 class Loop:
@@ -89,9 +90,9 @@ class Stream(Handler):
         self.mask = select.EPOLLIN
         loop.watch(self)
 
+    @abstractmethod
     def advance(self) -> bool:
         """Handle one thing from the buffer; False when more has to arrive first, or when nothing is to come."""
-        raise NotImplementedError
 
     def ready(self) -> None:
         try:
