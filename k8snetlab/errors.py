@@ -86,10 +86,10 @@ class KernelError(LabError):
         self.subject = subject
         self.reason = reason
 
-    def blame(self, culprit: str, source: Source | None) -> None:
+    def blame(self, subject: str, source: Source | None) -> None:
         """Say for which object of the manifests it was tried, and where that is written."""
         where = f", {source}" if source else ""
-        self.message = f"{self.message} ({culprit}{where})"
+        self.message = f"{self.message} ({subject}{where})"
         self.args = (self.message,)
 
 

@@ -11,7 +11,7 @@ import pytest
 from k8snetlab.cluster.resolve import Overrides, resolve
 from k8snetlab.manifests.document import Manifests
 from k8snetlab.manifests.load import load
-from k8snetlab.oracle.account import account
+from k8snetlab.oracle.explanation import explain
 from k8snetlab.oracle.written import written_checks
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
@@ -88,5 +88,5 @@ def test_what_policy_scenarios_claim_is_what_their_policies_say(folder: Path) ->
     """Each Check document against the oracle: `ok` is allowed, `timeout` is denied."""
     cluster = resolve(read(folder), Overrides(name=folder.name))
     claims = {check.name: check for check in written_checks(cluster)}
-    said = {name: account(cluster, check.flow).expected for name, check in claims.items()}
+    said = {name: explain(cluster, check.flow).expected for name, check in claims.items()}
     assert said == {name: {"ok": "allowed", "timeout": "denied"}[check.expected] for name, check in claims.items()}

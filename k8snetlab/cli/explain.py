@@ -47,13 +47,13 @@ def explain_command(
     """
     from k8snetlab.cli.running import require, run_probe
     from k8snetlab.flows.targets import flow
-    from k8snetlab.oracle.account import account, agrees
+    from k8snetlab.oracle.explanation import agrees, explain
     from k8snetlab.report.explain import explain_json, explain_text
 
     running = None if files else require(lab_name)
     cluster = _from_files(files) if running is None else running.cluster
     wanted = flow(cluster, sender, destination, port=port, protocol=protocol, default_namespace=namespace)
-    given = account(cluster, wanted)
+    given = explain(cluster, wanted)
     result = run_probe(running, wanted, 1, timeout)[0] if running is not None else None
     if output == "json":
         data_json(explain_json(wanted, given, result))

@@ -45,9 +45,9 @@ def probe_command(
     if running.cluster.network_policies or running.cluster.admin_policies:
         from dataclasses import replace
 
-        from k8snetlab.oracle.account import account, explained
+        from k8snetlab.oracle.explanation import explain, explained
 
-        given = account(running.cluster, wanted)
+        given = explain(running.cluster, wanted)
         results = [replace(result, reason=explained(given, result)) for result in results]
     if output == "json":
         data_json(probe_json(wanted, results))

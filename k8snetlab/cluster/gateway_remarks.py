@@ -33,7 +33,9 @@ def gateway_remarks(cluster: Cluster) -> Iterator[str]:
 
 def _ingress_classes(cluster: Cluster) -> Iterator[str]:
     choices = {
-        f"{each.metadata.namespace}/{each.metadata.name}": ingress_choice(each, cluster.ingress_classes, cluster.births)
+        f"{each.metadata.namespace}/{each.metadata.name}": ingress_choice(
+            each, cluster.ingress_classes, cluster.creation_order
+        )
         for each in cluster.ingresses
     }
     for key, choice in choices.items():

@@ -30,7 +30,7 @@ def ingresses(cluster: Cluster) -> Iterator[Rendered]:
     """One that is not served has no address (conformance: an unknown class leaves the status empty)."""
     addresses = _addresses(cluster, INGRESS_SERVICE)
     for written in cluster.ingresses:
-        choice = ingress_choice(written, cluster.ingress_classes, cluster.births)
+        choice = ingress_choice(written, cluster.ingress_classes, cluster.creation_order)
         rendered = encode(written)
         if choice.name and "ingressClassName" not in rendered["spec"]:
             rendered["spec"] = {"ingressClassName": choice.name, **rendered["spec"]}

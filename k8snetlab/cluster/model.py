@@ -297,7 +297,7 @@ class Cluster:
     http_routes: tuple[gateway.HTTPRoute, ...] = ()
     reference_grants: tuple[gateway.ReferenceGrant, ...] = ()
     tls_secrets: Mapping[str, KeyPair] = field(default_factory=dict)  # ns/name → those that some TLS section names
-    births: Mapping[str, int] = field(default_factory=dict)  # see `births`
+    creation_order: Mapping[str, int] = field(default_factory=dict)  # see `creation_order`
     ip_pools: tuple[IPPool, ...] = ()
     ip_ranges: tuple[IPRange, ...] = ()  # by node and address
     checks: tuple[lab.Check, ...] = ()

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from k8snetlab.cluster.addons import addons
 from k8snetlab.cluster.addresses import parse_address
 from k8snetlab.cluster.bandwidth import check_bandwidth
-from k8snetlab.cluster.births import births
 from k8snetlab.cluster.certificates import tls_secrets
 from k8snetlab.cluster.config import LabDocument, Overrides, configure, override
+from k8snetlab.cluster.creation_order import creation_order
 from k8snetlab.cluster.endpoints import Backends, find_backends, port_endpoints, read_written
 from k8snetlab.cluster.ip_pools import adopt_pools, make_pools, reservations
 from k8snetlab.cluster.ipam import Allocation, allocate
@@ -92,7 +92,7 @@ def resolve(
         ),
         workloads=workloads,
         tls_secrets=certificates,
-        births=births(documents, previous.births if previous else None),
+        creation_order=creation_order(documents, previous.creation_order if previous else None),
         ip_pools=addresses.pools,
         ip_ranges=addresses.ranges,
         ignored=_ignored(manifests, config),

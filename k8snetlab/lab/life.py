@@ -231,9 +231,9 @@ def _blaming(record: Record) -> Iterator[None]:
     try:
         yield
     except KernelError as error:
-        from k8snetlab.plan.proxy.culprit import culprit
+        from k8snetlab.plan.proxy.refused_rule import refused_service
 
-        service = culprit(record.cluster, error.subject)
+        service = refused_service(record.cluster, error.subject)
         if service is not None:
             error.blame(f"Service {service.key}", service.source)
         raise

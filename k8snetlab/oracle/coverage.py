@@ -12,7 +12,7 @@ from k8snetlab.cluster.model import Cluster
 from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.flows.evidence import rule_comment
-from k8snetlab.oracle.statutes import Direction, Statute, read_statutes
+from k8snetlab.oracle.policy_rules import DirectedPolicy, Direction, read_policies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +38,13 @@ def cover(cluster: Cluster, packets: Mapping[str, int]) -> tuple[RuleCoverage, .
     """Every rule of every policy; `packets` by comment."""
     return tuple(
         RuleCoverage(
-            policy=f"{statute.kind} {statute.name}",
-            rule=_rule(statute.direction, rule.index),
-            source=rule.source or statute.source,
-            packets=packets.get(rule_comment(f"{_name(statute)} {_rule(statute.direction, rule.index)}")),
+            policy=f"{policy.kind} {policy.name}",
+            rule=_rule(policy.direction, rule.index),
+            source=rule.source or policy.source,
+            packets=packets.get(rule_comment(f"{_name(policy)} {_rule(policy.direction, rule.index)}")),
         )
-        for statute in read_statutes(cluster).all
-        for rule in statute.rules
+        for policy in read_policies(cluster).all
+        for rule in policy.rules
     )
 
 
@@ -54,22 +54,22 @@ def unmatched(cluster: Cluster) -> tuple[Unmatched, ...]:
 
 
 def _unmatched(cluster: Cluster) -> Iterator[Unmatched]:
-    for statute in read_statutes(cluster).all:
-        policy = f"{statute.kind} {statute.name}"
-        if not statute.subjects:
-            key = "podSelector" if statute.kind == "NetworkPolicy" else "subject"
-            yield Unmatched(policy=policy, selector=f"spec.{key}", source=statute.source)
-        for rule in statute.rules:
+    for policy in read_policies(cluster).all:
+        name = f"{policy.kind} {policy.name}"
+        if not policy.subjects:
+            key = "podSelector" if policy.kind == "NetworkPolicy" else "subject"
+            yield Unmatched(policy=name, selector=f"spec.{key}", source=policy.source)
+        for rule in policy.rules:
             for place, peer in enumerate(rule.peers or ()):
                 if not (peer.pods or peer.networks or peer.nodes):
-                    side = "from" if statute.direction == "ingress" else "to"
-                    selector = f"spec.{_rule(statute.direction, rule.index)}.{side}[{place}]"
-                    yield Unmatched(policy=policy, selector=selector, source=peer.source or rule.source)
+                    side = "from" if policy.direction == "ingress" else "to"
+                    selector = f"spec.{_rule(policy.direction, rule.index)}.{side}[{place}]"
+                    yield Unmatched(policy=name, selector=selector, source=peer.source or rule.source)
 
 
 def _rule(direction: Direction, index: int) -> str:
     return f"{direction}[{index}]"
 
 
-def _name(statute: Statute) -> str:
-    return statute.name if statute.kind == "NetworkPolicy" else f"cluster/{statute.name}"
+def _name(policy: DirectedPolicy) -> str:
+    return policy.name if policy.kind == "NetworkPolicy" else f"cluster/{policy.name}"

@@ -13,13 +13,13 @@ from k8snetlab.cluster.model import Cluster, Node, Pod, Service, ServicePort
 from k8snetlab.errors import UsageError
 from k8snetlab.flows.model import Check, Flow, IPAddress, Place
 from k8snetlab.flows.targets import node_place, pod_place
-from k8snetlab.oracle.bound import MOST_TRIES, bound, bound_through_service
 from k8snetlab.oracle.direct import direct_checks
 from k8snetlab.oracle.dns import dns_checks
 from k8snetlab.oracle.hostports import host_port_checks
 from k8snetlab.oracle.places import Scene, address_of, external_place, probe_protocol
 from k8snetlab.oracle.policy_checks import policy_checks
 from k8snetlab.oracle.services import Client, Expectation, Via, expect, node_sources
+from k8snetlab.oracle.under_policies import MOST_TRIES, service_under_policies, under_policies
 from k8snetlab.oracle.written import written_checks
 
 # The types of communication that exist, in the order in which they are shown.
@@ -195,7 +195,7 @@ def _headless(scene: Scene, service: Service) -> Iterator[Check]:
                 sources=(own,) if own else (),
                 servers=(server.key,),
             )
-            yield from bound(scene, check)
+            yield from under_policies(scene, check)
             break
 
 
@@ -239,7 +239,7 @@ def _checks(
         sources=expectation.sources,
         servers=expectation.servers,
     )
-    yield from bound_through_service(scene, check, service, port, client, expectation, entry)
+    yield from service_under_policies(scene, check, service, port, client, expectation, entry)
 
 
 def _clients(scene: Scene, port: ServicePort) -> list[Pod]:

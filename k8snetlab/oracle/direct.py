@@ -12,9 +12,9 @@ from k8snetlab.cluster.model import IPAddress, Node, Pod
 from k8snetlab.cluster.mtu import mtus, overhead
 from k8snetlab.flows.model import Check, Flow, Place, SeenSource
 from k8snetlab.flows.targets import node_place, pod_place
-from k8snetlab.oracle.bound import bound
 from k8snetlab.oracle.places import Scene, external_place
 from k8snetlab.oracle.services import node_sources
+from k8snetlab.oracle.under_policies import under_policies
 
 # Representatives, not all pairs: `matrix` is for those.
 MOST_NODE_PAIRS = 12
@@ -24,7 +24,7 @@ MOST_LOCAL = 6
 
 def direct_checks(scene: Scene) -> Iterator[Check]:
     for check in chain(_containers(scene), _same_node(scene), _cross_node(scene), _pod_and_node(scene), _egress(scene)):
-        yield from bound(scene, check)
+        yield from under_policies(scene, check)
 
 
 def _containers(scene: Scene) -> Iterator[Check]:

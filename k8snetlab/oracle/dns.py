@@ -12,11 +12,11 @@ from dataclasses import replace
 from k8snetlab.cluster.model import Cluster, IPAddress, Pod, Service
 from k8snetlab.flows.model import Check, Outcome
 from k8snetlab.flows.targets import lookup_flow, pod_place
-from k8snetlab.oracle.bound import denied
-from k8snetlab.oracle.permits import permits
+from k8snetlab.oracle.endpoint_verdicts import endpoint_verdicts
 from k8snetlab.oracle.places import Scene
 from k8snetlab.oracle.reasons import reason
 from k8snetlab.oracle.services import Client, expect
+from k8snetlab.oracle.under_policies import denied
 
 KIND = "pod-to-dns"
 MOST_PORTS, MOST_HOSTS = 2, 4  # representatives of one Service's
@@ -62,7 +62,11 @@ def _judged(scene: Scene, server: Service, clients: Sequence[Pod]) -> tuple[list
         expectation = expect(scene.cluster, server, port, client, "cluster-ip")
         if expectation.outcome != "ok":
             continue
-        verdicts = permits(scene.law, client, port, expectation, None) if scene.law.statutes.all else ()
+        verdicts = (
+            endpoint_verdicts(scene.policy_context, client, port, expectation, None)
+            if scene.policy_context.policies.all
+            else ()
+        )
         if all(verdict.allowed for verdict in verdicts):
             if all(pod.namespace != other.namespace for other in allowed):
                 allowed.append(pod)

@@ -21,11 +21,11 @@ from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.model import Check, Flow, Place, SeenSource
 from k8snetlab.manifests.api.gateway import HTTPRouteMatch
 from k8snetlab.manifests.api.networking import HTTPIngressPath, Ingress
-from k8snetlab.oracle.bound import denied
 from k8snetlab.oracle.http_routes import WELL_KNOWN, Answer, Request, ask_gateway, ask_ingress
 from k8snetlab.oracle.places import Scene, address_of, external_place
 from k8snetlab.oracle.policy import PolicyVerdict, judge
 from k8snetlab.oracle.reasons import reason
+from k8snetlab.oracle.under_policies import denied
 
 ANY_LABEL = "any"  # what stands for the star of a wildcard
 ANY_HOST = "any.example"
@@ -77,7 +77,7 @@ def _ingress_checks(scene: Scene) -> Iterator[Check]:
     target = _target(scene, INGRESS_SERVICE, "external-to-ingress", INGRESS_SERVICE)
     cluster = scene.cluster
     for ingress in cluster.ingresses if target else ():
-        if not ingress_choice(ingress, cluster.ingress_classes, cluster.births).served or target is None:
+        if not ingress_choice(ingress, cluster.ingress_classes, cluster.creation_order).served or target is None:
             continue
         regex = nginx_options(ingress.metadata.annotations, has_tls=False).use_regex
         secure = {host for tls in ingress.spec.tls for host in tls.hosts}
@@ -170,7 +170,7 @@ def _check(scene: Scene, target: _Target, request: Request, answer: Answer) -> I
     for check in _open_check(scene, target, request, answer):
         verdicts = list(_verdicts(scene, target, request, answer))
         entrance, ways = verdicts[0], verdicts[1:]
-        if not scene.law.statutes.all:
+        if not scene.policy_context.policies.all:
             yield check
         elif any(each.contested for each in verdicts):
             return
@@ -184,13 +184,13 @@ def _check(scene: Scene, target: _Target, request: Request, answer: Answer) -> I
 
 def _verdicts(scene: Scene, target: _Target, request: Request, answer: Answer) -> Iterator[PolicyVerdict]:
     """Of the way into the proxy, then of the way to each backend."""
-    law, client = scene.law, names.outside_address(names.CLIENT, scene.family)
+    context, client = scene.policy_context, names.outside_address(names.CLIENT, scene.family)
     proxy = next(address for address in target.proxy.ips if address.version == scene.family)
-    door = law.census.party(proxy)
-    yield judge(law.statutes, law.census.party(client), door, "TCP", target.ports[request.port])
+    door = context.owners.party(proxy)
+    yield judge(context.policies, context.owners.party(client), door, "TCP", target.ports[request.port])
     for each in sorted(answer.endpoints, key=lambda endpoint: (endpoint.ip.version, endpoint.ip.packed, endpoint.port)):
         own = next((address for address in target.proxy.ips if address.version == each.ip.version), proxy)
-        yield judge(law.statutes, law.census.party(own), law.census.party(each.ip), "TCP", each.port)
+        yield judge(context.policies, context.owners.party(own), context.owners.party(each.ip), "TCP", each.port)
 
 
 def _open_check(scene: Scene, target: _Target, request: Request, answer: Answer) -> Iterator[Check]:

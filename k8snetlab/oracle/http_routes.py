@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 
-from k8snetlab.cluster.births import birth_key
+from k8snetlab.cluster.creation_order import creation_key
 from k8snetlab.cluster.model import Cluster, Endpoint
 from k8snetlab.cluster.routing.annotations import NginxOptions, nginx_options
 from k8snetlab.cluster.routing.classes import ingress_choice
@@ -60,7 +60,9 @@ NOT_FOUND = Answer(statuses=frozenset({404}))
 def ask_ingress(cluster: Cluster, request: Request) -> Answer:
     """All Ingresses that are served stand behind one address."""
     served = [
-        each for each in cluster.ingresses if ingress_choice(each, cluster.ingress_classes, cluster.births).served
+        each
+        for each in cluster.ingresses
+        if ingress_choice(each, cluster.ingress_classes, cluster.creation_order).served
     ]
     served.sort(key=lambda each: _age(cluster, "Ingress", each))
     main = [each for each in served if nginx_options(each.metadata.annotations, has_tls=False).canary is None]
@@ -89,7 +91,7 @@ def ask_ingress(cluster: Cluster, request: Request) -> Answer:
 def _age(cluster: Cluster, kind: str, written: Ingress | HTTPRoute) -> tuple[int, str]:
     metadata = written.metadata
     key = f"{metadata.namespace}/{metadata.name}"
-    return cluster.births.get(birth_key(kind, metadata.namespace, metadata.name), 0), key
+    return cluster.creation_order.get(creation_key(kind, metadata.namespace, metadata.name), 0), key
 
 
 def _options(ingress: Ingress) -> NginxOptions:

@@ -17,7 +17,7 @@ from k8snetlab.manifests.api.meta import Protocol
 from k8snetlab.oracle.parties import pod_party
 from k8snetlab.oracle.places import Scene, address_of
 from k8snetlab.oracle.policy import judge
-from k8snetlab.oracle.statutes import read_statutes
+from k8snetlab.oracle.policy_rules import read_policies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +59,15 @@ def pairs(cluster: Cluster, question: Question) -> tuple[Pair, ...]:
 
 def expected(cluster: Cluster, question: Question, asked: Sequence[Pair]) -> list[MatrixOutcome]:
     """What policies say of each pair, in the order of the pairs."""
-    statutes = read_statutes(cluster)
+    policies = read_policies(cluster)
     parties = {pod.key: party for pod in cluster.pods if (party := pod_party(pod, question.family))}
     found: list[MatrixOutcome] = []
-    selected = statutes.of_pod.keys()
+    selected = policies.of_pod.keys()
     for pair in asked:
         if ("egress", pair.sender) not in selected and ("ingress", pair.receiver) not in selected:
             found.append("allowed")  # no policy selects either end, so none has anything to say
             continue
-        verdict = judge(statutes, parties[pair.sender], parties[pair.receiver], question.protocol, pair.target_port)
+        verdict = judge(policies, parties[pair.sender], parties[pair.receiver], question.protocol, pair.target_port)
         found.append("allowed" if verdict.allowed else "blocked")
     return found
 

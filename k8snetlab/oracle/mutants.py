@@ -24,7 +24,7 @@ from k8snetlab.manifests.api.networking import (
     NetworkPolicyPort,
     NetworkPolicySpec,
 )
-from k8snetlab.oracle.statutes import directions
+from k8snetlab.oracle.policy_rules import directions
 
 Item = TypeVar("Item")
 Rule = TypeVar("Rule", bound=NetworkPolicyIngressRule | NetworkPolicyEgressRule)

@@ -43,7 +43,7 @@ def node_party(node: Node, family: Family) -> Party | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class AddressOwners:
     """Who has which address."""
 
     pods: dict[IPAddress, Pod]
@@ -57,10 +57,10 @@ class Census:
         return Party(address, None, self.nodes.get(address, ""))
 
 
-def take_census(cluster: Cluster) -> Census:
+def address_owners(cluster: Cluster) -> AddressOwners:
     """Every address of pods and nodes; a pod that has ended holds none (PodIPs are released in its last phase)."""
     live = (pod for pod in cluster.pods if not pod.host_network and pod.phase not in ("Failed", "Succeeded"))
-    return Census(
+    return AddressOwners(
         pods={address: pod for pod in live for address in pod.ips},
         nodes={address: node.name for node in cluster.nodes for address in _addresses(node)},
     )
@@ -72,7 +72,7 @@ def _addresses(node: Node) -> Iterator[IPAddress]:
         yield from (address.ip for address in interface.addresses)
 
 
-def party_of(cluster: Cluster, census: Census, place: Place, family: Family) -> Party | None:
+def party_of(cluster: Cluster, owners: AddressOwners, place: Place, family: Family) -> Party | None:
     """The party at a pod, node, external host or address; None for a Service or a name, and without this family."""
     if place.kind == "pod" and (pod := cluster.pod(place.name)):
         return pod_party(pod, family)
@@ -82,5 +82,5 @@ def party_of(cluster: Cluster, census: Census, place: Place, family: Family) -> 
         return Party(names.outside_address(place.name, family))
     if place.kind == "ip":
         address = ip_address(place.name)
-        return census.party(address) if address.version == family else None
+        return owners.party(address) if address.version == family else None
     return None

@@ -12,7 +12,7 @@ from k8snetlab.cluster.announcers import announced, routed
 from k8snetlab.cluster.listeners import RUNS_FOR_REAL, listeners
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, IPAddress, Node, Pod, ServicePort
 from k8snetlab.flows.model import FlowProtocol, Place
-from k8snetlab.oracle.permits import Law, read_law
+from k8snetlab.oracle.endpoint_verdicts import PolicyContext, policy_context
 
 
 def external_place(name: str) -> Place:
@@ -31,8 +31,8 @@ class Scene:
     family: Family
 
     @cached_property
-    def law(self) -> Law:
-        return read_law(self.cluster)
+    def policy_context(self) -> PolicyContext:
+        return policy_context(self.cluster)
 
     @cached_property
     def listening(self) -> Mapping[str, tuple[tuple[str, int], ...]]:

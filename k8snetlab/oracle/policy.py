@@ -22,7 +22,15 @@ from typing import Literal
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.dataclass import dataclass
 from k8snetlab.oracle.parties import Party
-from k8snetlab.oracle.statutes import Direction, PolicyProtocol, Rule, Statute, Statutes, Tier, read_statutes
+from k8snetlab.oracle.policy_rules import (
+    DirectedPolicies,
+    DirectedPolicy,
+    Direction,
+    PolicyProtocol,
+    Rule,
+    Tier,
+    read_policies,
+)
 
 TIERS: tuple[Tier, ...] = ("Admin", "NetworkPolicy", "Baseline")
 Exempt = Literal["", "itself", "own node"]
@@ -30,17 +38,17 @@ Exempt = Literal["", "itself", "own node"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What one end says. `statute` and `rule` decided; without a rule `isolating` are the NetworkPolicies that select
+    """What one end says. `policy` and `rule` decided; without a rule `isolating` are the NetworkPolicies that select
     the pod (none: nobody has anything against it). `passed` are the rules that passed it on to a later tier."""
 
     direction: Direction
     subject: Party
     peer: Party
     allowed: bool
-    statute: Statute | None = None
+    policy: DirectedPolicy | None = None
     rule: Rule | None = None
-    isolating: tuple[Statute, ...] = ()
-    passed: tuple[tuple[Statute, Rule], ...] = ()
+    isolating: tuple[DirectedPolicy, ...] = ()
+    passed: tuple[tuple[DirectedPolicy, Rule], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,18 +66,18 @@ class PolicyVerdict:
 
 
 def judge(
-    policies: Cluster | Statutes, source: Party, destination: Party, protocol: PolicyProtocol, port: int
+    policies: Cluster | DirectedPolicies, source: Party, destination: Party, protocol: PolicyProtocol, port: int
 ) -> PolicyVerdict:
-    """The verdict on a connection; `port` is 0 for ICMP. Who asks often reads the statutes once."""
-    statutes = read_statutes(policies) if isinstance(policies, Cluster) else policies
+    """The verdict on a connection; `port` is 0 for ICMP. Who asks often reads the policies once."""
+    policies = read_policies(policies) if isinstance(policies, Cluster) else policies
     exempt = _exempt(source, destination)
     rulings: list[Ruling] = []
     if not exempt and source.pod is not None:
-        rulings.append(rule_on(statutes, "egress", source, destination, protocol, port))
+        rulings.append(rule_on(policies, "egress", source, destination, protocol, port))
     if not exempt and destination.pod is not None:
-        rulings.append(rule_on(statutes, "ingress", source, destination, protocol, port))
+        rulings.append(rule_on(policies, "ingress", source, destination, protocol, port))
     leaves = exempt == "own node" and source.pod is not None
-    contested = leaves and not rule_on(statutes, "egress", source, destination, protocol, port).allowed
+    contested = leaves and not rule_on(policies, "egress", source, destination, protocol, port).allowed
     return PolicyVerdict(
         source=source,
         destination=destination,
@@ -83,13 +91,18 @@ def judge(
 
 
 def consents(
-    statutes: Statutes, direction: Direction, source: Party, destination: Party, protocol: PolicyProtocol, port: int
+    policies: DirectedPolicies,
+    direction: Direction,
+    source: Party,
+    destination: Party,
+    protocol: PolicyProtocol,
+    port: int,
 ) -> bool:
     """Whether one end lets the connection be; who is no pod always does."""
     end = destination if direction == "ingress" else source
     if end.pod is None or _exempt(source, destination):
         return True
-    return rule_on(statutes, direction, source, destination, protocol, port).allowed
+    return rule_on(policies, direction, source, destination, protocol, port).allowed
 
 
 def _exempt(source: Party, destination: Party) -> Exempt:
@@ -100,21 +113,26 @@ def _exempt(source: Party, destination: Party) -> Exempt:
 
 
 def rule_on(
-    statutes: Statutes, direction: Direction, source: Party, destination: Party, protocol: PolicyProtocol, port: int
+    policies: DirectedPolicies,
+    direction: Direction,
+    source: Party,
+    destination: Party,
+    protocol: PolicyProtocol,
+    port: int,
 ) -> Ruling:
     """What the policies of one end say, which must be a pod: the source for egress, the destination for ingress."""
     subject, peer = (destination, source) if direction == "ingress" else (source, destination)
     assert subject.pod is not None
-    selecting = {tier: statutes.selecting(direction, subject.pod.key, tier) for tier in TIERS}
-    passed: list[tuple[Statute, Rule]] = []
+    selecting = {tier: policies.selecting(direction, subject.pod.key, tier) for tier in TIERS}
+    passed: list[tuple[DirectedPolicy, Rule]] = []
 
-    def ruling(allowed: bool, statute: Statute | None = None, rule: Rule | None = None) -> Ruling:
+    def ruling(allowed: bool, policy: DirectedPolicy | None = None, rule: Rule | None = None) -> Ruling:
         return Ruling(
             direction=direction,
             subject=subject,
             peer=peer,
             allowed=allowed,
-            statute=statute,
+            policy=policy,
             rule=rule,
             isolating=selecting["NetworkPolicy"],
             passed=tuple(passed),
@@ -134,11 +152,11 @@ def rule_on(
 
 
 def _first(
-    statutes: tuple[Statute, ...], peer: Party, destination: Party, protocol: PolicyProtocol, port: int
-) -> tuple[Statute, Rule] | None:
+    policies: tuple[DirectedPolicy, ...], peer: Party, destination: Party, protocol: PolicyProtocol, port: int
+) -> tuple[DirectedPolicy, Rule] | None:
     """The first rule that matches, in the order of the policies and of their rules."""
-    for statute in statutes:
-        for rule in statute.rules:
+    for policy in policies:
+        for rule in policy.rules:
             if rule.matches(peer, destination, protocol, port):
-                return statute, rule
+                return policy, rule
     return None

@@ -17,8 +17,8 @@ from k8snetlab.flows.targets import pod_place
 from k8snetlab.oracle.parties import Party, pod_party
 from k8snetlab.oracle.places import Scene, external_place
 from k8snetlab.oracle.policy import PolicyVerdict, judge
+from k8snetlab.oracle.policy_rules import DirectedPolicy, Rule
 from k8snetlab.oracle.reasons import cited, reason
-from k8snetlab.oracle.statutes import Rule, Statute
 
 MOST_ALLOWED = 40
 MOST_DENIED = 20
@@ -31,12 +31,12 @@ _Listener = tuple[str, int]
 
 def policy_checks(scene: Scene) -> Iterator[Check]:
     """`policy-allowed` and `policy-denied`, in that order."""
-    if not scene.law.statutes.all:
+    if not scene.policy_context.policies.all:
         return
     pods = {pod.key: pod for pod in scene.pods}
-    statutes = scene.law.statutes.all
-    yield from islice(_in_turn([_allowed(scene, pods, statute) for statute in statutes]), MOST_ALLOWED)
-    yield from islice(_in_turn([_denied(scene, pods, statute) for statute in statutes]), MOST_DENIED)
+    policies = scene.policy_context.policies.all
+    yield from islice(_in_turn([_allowed(scene, pods, policy) for policy in policies]), MOST_ALLOWED)
+    yield from islice(_in_turn([_denied(scene, pods, policy) for policy in policies]), MOST_DENIED)
 
 
 def _in_turn(each: Sequence[Iterable[Check]]) -> Iterator[Check]:
@@ -54,63 +54,63 @@ def _in_turn(each: Sequence[Iterable[Check]]) -> Iterator[Check]:
             yield check
 
 
-def _allowed(scene: Scene, pods: dict[str, Pod], statute: Statute) -> Iterator[Check]:
+def _allowed(scene: Scene, pods: dict[str, Pod], policy: DirectedPolicy) -> Iterator[Check]:
     """One flow for each rule that lets one through: it matches the rule, and the other end agrees."""
-    for rule in statute.rules:
+    for rule in policy.rules:
         if rule.action == "Accept":
-            yield from islice(_flows_of(scene, pods, statute, rule), 1)
+            yield from islice(_flows_of(scene, pods, policy, rule), 1)
 
 
-def _flows_of(scene: Scene, pods: dict[str, Pod], statute: Statute, rule: Rule) -> Iterator[Check]:
-    for source, destination, listener in _candidates(scene, pods, statute):
+def _flows_of(scene: Scene, pods: dict[str, Pod], policy: DirectedPolicy, rule: Rule) -> Iterator[Check]:
+    for source, destination, listener in _candidates(scene, pods, policy):
         verdict = _judge(scene, source[1], destination[1], listener)
         if verdict is None or not verdict.allowed:
             continue
-        if any(ruling.statute is statute and ruling.rule is rule for ruling in verdict.rulings):
-            yield _check("policy-allowed", source, destination, listener, cited(statute, rule), "")
+        if any(ruling.policy is policy and ruling.rule is rule for ruling in verdict.rulings):
+            yield _check("policy-allowed", source, destination, listener, cited(policy, rule), "")
 
 
-def _denied(scene: Scene, pods: dict[str, Pod], statute: Statute) -> Iterator[Check]:
+def _denied(scene: Scene, pods: dict[str, Pod], policy: DirectedPolicy) -> Iterator[Check]:
     """For each pod that the policy selects one flow that is denied in its direction; for a rule that denies, one that
     it denies."""
-    for subject in islice(_subjects(pods, statute), MOST_DENIED):
-        for source, destination, listener in _candidates(scene, pods, statute, subject):
+    for subject in islice(_subjects(pods, policy), MOST_DENIED):
+        for source, destination, listener in _candidates(scene, pods, policy, subject):
             verdict = _judge(scene, source[1], destination[1], listener)
             if verdict is None or verdict.allowed:
                 continue
             first = next(ruling for ruling in verdict.rulings if not ruling.allowed)
-            if first.direction == statute.direction and statute in (first.statute, *first.isolating):
+            if first.direction == policy.direction and policy in (first.policy, *first.isolating):
                 because = reason(verdict)
-                yield _check("policy-denied", source, destination, listener, cited(statute), because)
+                yield _check("policy-denied", source, destination, listener, cited(policy), because)
                 break
 
 
-def _subjects(pods: dict[str, Pod], statute: Statute) -> Iterator[Pod]:
-    return (pods[key] for key in sorted(statute.subjects) if key in pods)
+def _subjects(pods: dict[str, Pod], policy: DirectedPolicy) -> Iterator[Pod]:
+    return (pods[key] for key in sorted(policy.subjects) if key in pods)
 
 
 def _candidates(
-    scene: Scene, pods: dict[str, Pod], statute: Statute, subject: Pod | None = None
+    scene: Scene, pods: dict[str, Pod], policy: DirectedPolicy, subject: Pod | None = None
 ) -> Iterator[tuple[_End, _End, _Listener]]:
     """Flows with a pod that the policy selects at its end, to ports that are served there."""
-    subjects = [subject] if subject is not None else list(islice(_subjects(pods, statute), _MOST_SUBJECTS))
-    peers = list(_peers(scene, pods, statute))
+    subjects = [subject] if subject is not None else list(islice(_subjects(pods, policy), _MOST_SUBJECTS))
+    peers = list(_peers(scene, pods, policy))
     for mine in subjects:
         own = _end(scene, mine)
         for other in peers:
-            source, destination = (other, own) if statute.direction == "ingress" else (own, other)
+            source, destination = (other, own) if policy.direction == "ingress" else (own, other)
             if source[0] != destination[0]:
                 for listener in _listeners(scene, destination[0]):
                     yield source, destination, listener
 
 
-def _peers(scene: Scene, pods: dict[str, Pod], statute: Statute) -> Iterator[_End]:
+def _peers(scene: Scene, pods: dict[str, Pod], policy: DirectedPolicy) -> Iterator[_End]:
     """Those that rules name come first, so that they are found among many; nobody outside has a route to a pod."""
-    named = {key for rule in statute.rules for peer in rule.peers or () for key in peer.pods if key in pods}
+    named = {key for rule in policy.rules for peer in rule.peers or () for key in peer.pods if key in pods}
     ordered = chain(sorted(named), (key for key in pods if key not in named))
     for key in islice(ordered, _MOST_PEERS):
         yield _end(scene, pods[key])
-    if statute.direction == "egress":
+    if policy.direction == "egress":
         yield external_place(names.INTERNET), Party(names.outside_address(names.INTERNET, scene.family))
 
 
@@ -130,7 +130,7 @@ def _judge(scene: Scene, source: Party, destination: Party, listener: _Listener)
     protocol, port = listener
     match protocol:
         case "TCP" | "UDP":
-            verdict = judge(scene.law.statutes, source, destination, protocol, port)
+            verdict = judge(scene.policy_context.policies, source, destination, protocol, port)
             return None if verdict.exempt else verdict
         case _:
             return None  # SCTP: not every kernel has it, and then nothing listens

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from k8snetlab.dataclass import dataclass
 from k8snetlab.errors import Source
 from k8snetlab.oracle.policy import TIERS, PolicyVerdict, Ruling
-from k8snetlab.oracle.statutes import Direction, Rule, Statute, Statutes
+from k8snetlab.oracle.policy_rules import DirectedPolicies, DirectedPolicy, Direction, Rule
 
 MOST_NAMED = 3
 EXEMPT = {
@@ -39,26 +39,26 @@ def reason(verdict: PolicyVerdict) -> str:
     denied = [ruling for ruling in verdict.rulings if not ruling.allowed]
     if denied:
         return _denied(verdict, denied[0])
-    accepting = [ruling for ruling in verdict.rulings if ruling.statute is not None]
+    accepting = [ruling for ruling in verdict.rulings if ruling.policy is not None]
     if not accepting:
         return "no policy denies it"
-    return "allowed by " + " and ".join(cited(r.statute, r.rule) for r in accepting if r.statute is not None)
+    return "allowed by " + " and ".join(cited(r.policy, r.rule) for r in accepting if r.policy is not None)
 
 
-def cited(statute: Statute, rule: Rule | None = None) -> str:
+def cited(policy: DirectedPolicy, rule: Rule | None = None) -> str:
     """`NetworkPolicy shop/db ingress[0] (db.yaml:7)`."""
-    where = (rule.source if rule else None) or statute.source
-    return f"{statute}{f' {rule_name(statute, rule)}' if rule else ''}{f' ({where})' if where else ''}"
+    where = (rule.source if rule else None) or policy.source
+    return f"{policy}{f' {rule_name(policy, rule)}' if rule else ''}{f' ({where})' if where else ''}"
 
 
-def rule_name(statute: Statute, rule: Rule) -> str:
-    return f"{statute.direction}[{rule.index}]{f' {rule.name!r}' if rule.name else ''}"
+def rule_name(policy: DirectedPolicy, rule: Rule) -> str:
+    return f"{policy.direction}[{rule.index}]{f' {rule.name!r}' if rule.name else ''}"
 
 
 def _denied(verdict: PolicyVerdict, ruling: Ruling) -> str:
-    if ruling.statute is not None:
-        return f"denied by {cited(ruling.statute, ruling.rule)}"
-    named = ", ".join(cited(statute) for statute in ruling.isolating[:MOST_NAMED])
+    if ruling.policy is not None:
+        return f"denied by {cited(ruling.policy, ruling.rule)}"
+    named = ", ".join(cited(policy) for policy in ruling.isolating[:MOST_NAMED])
     more = len(ruling.isolating) - MOST_NAMED
     verb = "isolates" if len(ruling.isolating) == 1 else "isolate"
     return (
@@ -75,25 +75,25 @@ def what(verdict: PolicyVerdict) -> str:
 # --- Step by step -----------------------------------------------------------------------------------------------------
 
 
-def steps(statutes: Statutes, verdict: PolicyVerdict) -> tuple[Step, ...]:
+def steps(policies: DirectedPolicies, verdict: PolicyVerdict) -> tuple[Step, ...]:
     """Everything that was asked on the way to the verdict, in order; rules behind the one that decided are not."""
     if verdict.exempt:
         return (Step(direction=None, text=CONTESTED if verdict.contested else EXEMPT[verdict.exempt]),)
-    found = [step for ruling in verdict.rulings for step in _ruling_steps(statutes, verdict, ruling)]
+    found = [step for ruling in verdict.rulings for step in _ruling_steps(policies, verdict, ruling)]
     if not found:
         found = [Step(direction=None, text="neither end is a pod of the pod network: no policy applies")]
     return tuple(found)
 
 
-def _ruling_steps(statutes: Statutes, verdict: PolicyVerdict, ruling: Ruling) -> Iterator[Step]:
+def _ruling_steps(policies: DirectedPolicies, verdict: PolicyVerdict, ruling: Ruling) -> Iterator[Step]:
     assert ruling.subject.pod is not None
     direction, pod = ruling.direction, ruling.subject.pod.key
     selected = False
     for tier in TIERS:
-        tiered = statutes.selecting(direction, pod, tier)
+        tiered = policies.selecting(direction, pod, tier)
         selected = selected or bool(tiered)
-        for statute in tiered:
-            ends = yield from _statute_steps(verdict, ruling, statute)
+        for policy in tiered:
+            ends = yield from _policy_steps(verdict, ruling, policy)
             if ends == "ruling":
                 return
             if ends == "tier":
@@ -107,21 +107,21 @@ def _ruling_steps(statutes: Statutes, verdict: PolicyVerdict, ruling: Ruling) ->
     yield Step(direction=direction, text=f"{text}: allowed")
 
 
-def _statute_steps(verdict: PolicyVerdict, ruling: Ruling, statute: Statute) -> Generator[Step, None, str]:
+def _policy_steps(verdict: PolicyVerdict, ruling: Ruling, policy: DirectedPolicy) -> Generator[Step, None, str]:
     """The steps of one policy; returns whether it ended the ruling, its tier, or nothing."""
-    isolates = statute.tier == "NetworkPolicy"
-    effect = f"isolates it for {statute.direction}" if isolates else f"tier {statute.tier}"
-    text = f"{statute} selects {ruling.subject}: {effect}"
-    yield Step(direction=statute.direction, policy=str(statute), source=statute.source, text=text)
-    for rule in statute.rules:
+    isolates = policy.tier == "NetworkPolicy"
+    effect = f"isolates it for {policy.direction}" if isolates else f"tier {policy.tier}"
+    text = f"{policy} selects {ruling.subject}: {effect}"
+    yield Step(direction=policy.direction, policy=str(policy), source=policy.source, text=text)
+    for rule in policy.rules:
         matched = rule.matches(ruling.peer, verdict.destination, verdict.protocol, verdict.port)
         yield Step(
-            direction=statute.direction,
-            policy=str(statute),
-            rule=f"{statute.direction}[{rule.index}]",
+            direction=policy.direction,
+            policy=str(policy),
+            rule=f"{policy.direction}[{rule.index}]",
             source=rule.source,
             matched=matched,
-            text=f"{rule_name(statute, rule)} {_match(verdict, ruling, rule, matched=matched)}",
+            text=f"{rule_name(policy, rule)} {_match(verdict, ruling, rule, matched=matched)}",
         )
         if matched:
             return "tier" if rule.action == "Pass" else "ruling"

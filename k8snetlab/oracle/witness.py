@@ -11,7 +11,7 @@ from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.meta import Protocol
 from k8snetlab.oracle.parties import Party, node_party, pod_party
 from k8snetlab.oracle.policy import judge
-from k8snetlab.oracle.statutes import Statutes, read_statutes
+from k8snetlab.oracle.policy_rules import DirectedPolicies, read_policies
 
 Door = tuple[Protocol, int]
 _PROTOCOLS: tuple[Protocol, ...] = ("TCP", "UDP", "SCTP")
@@ -37,7 +37,7 @@ def witness(cluster: Cluster, changed: Cluster, kind: str, policy: str) -> Witne
 
     `policy` of this `kind` is the one that differs: only the pods that it selects, in either version, can tell.
     """
-    before, after = read_statutes(cluster), read_statutes(changed)
+    before, after = read_policies(cluster), read_policies(changed)
     subjects = _subjects(before, kind, policy) | _subjects(after, kind, policy)
     opened = {key: _known(doors) for key, doors in listeners(cluster).items()}
     named = _named(before, after)
@@ -51,7 +51,10 @@ def witness(cluster: Cluster, changed: Cluster, kind: str, policy: str) -> Witne
 
 
 def _first(
-    before: Statutes, after: Statutes, pairs: Iterable[tuple[Party, Party]], doors_of: Callable[[Party], list[Door]]
+    before: DirectedPolicies,
+    after: DirectedPolicies,
+    pairs: Iterable[tuple[Party, Party]],
+    doors_of: Callable[[Party], list[Door]],
 ) -> Witness | None:
     for source, destination in pairs:
         for protocol, port in doors_of(destination):
@@ -67,8 +70,8 @@ def _first(
     return None
 
 
-def _subjects(statutes: Statutes, kind: str, policy: str) -> set[str]:
-    found = (statute.subjects for statute in statutes.all if (statute.kind, statute.name) == (kind, policy))
+def _subjects(policies: DirectedPolicies, kind: str, name: str) -> set[str]:
+    found = (policy.subjects for policy in policies.all if (policy.kind, policy.name) == (kind, name))
     return {pod for subjects in found for pod in subjects}
 
 
@@ -90,11 +93,11 @@ def _known(doors: Iterable[tuple[str, int]]) -> list[Door]:
     return [(protocol, port) for protocol in _PROTOCOLS for kind, port in doors if kind == protocol]
 
 
-def _named(*both: Statutes) -> list[Door]:
+def _named(*both: DirectedPolicies) -> list[Door]:
     """The ports that policies name, and one that perhaps none names."""
     found: dict[Door, None] = {}
-    for statutes in both:
-        for port in (port for each in statutes.all for rule in each.rules for port in rule.ports or ()):
+    for policies in both:
+        for port in (port for each in policies.all for rule in each.rules for port in rule.ports or ()):
             for protocol in _PROTOCOLS:
                 if port.protocol in (None, protocol) and not port.name:
                     found[protocol, port.first] = found[protocol, port.last] = None

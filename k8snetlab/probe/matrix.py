@@ -12,7 +12,7 @@ from typing import Final
 
 from k8snetlab.flows.matrix import Pair, Sighting
 from k8snetlab.kernel import netns as namespaces
-from k8snetlab.kernel.acquaintance import Member, introduced
+from k8snetlab.kernel.extern_learned import Member, introduced
 from k8snetlab.probe.sweep import Manner, Progress, sweep
 
 # To miss one of n endpoints that are chosen at random in 12 n tries has the probability e^-12.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from k8snetlab.cluster import names
 from k8snetlab.cluster.model import Cluster, Family
 from k8snetlab.flows.matrix import Pair
-from k8snetlab.kernel.acquaintance import Member
+from k8snetlab.kernel.extern_learned import Member
 from k8snetlab.plan.network.bridged import MESHED_PODS
 from k8snetlab.plan.world import UPLINK_INDEX
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from k8snetlab.flows.model import Flow, Result
-from k8snetlab.oracle.account import Account, Judgement, agrees
+from k8snetlab.oracle.explanation import Explanation, Judgement, agrees
 from k8snetlab.oracle.reasons import Step, reason
 from k8snetlab.report.table import paint
 
@@ -20,27 +20,27 @@ _VERDICTS = {
 _AGREES = {True: "as the policies say", False: "NOT as the policies say", None: "the policies do not say which"}
 
 
-def explain_text(flow: Flow, account: Account, result: Result | None, *, colour: bool = False) -> str:
+def explain_text(flow: Flow, explanation: Explanation, result: Result | None, *, colour: bool = False) -> str:
     """Each step on a line of its own, one block a pod or endpoint, then the verdict and the packet."""
     port = f" {flow.port}" if flow.port else ""
     lines = [f"{flow.sender} -> {flow.destination} {flow.protocol}{port}"]
-    if account.translated:
-        lines.append(account.translated)
-    for judgement in account.judgements:
+    if explanation.translated:
+        lines.append(explanation.translated)
+    for judgement in explanation.judgements:
         lines += ["", *_judgement_lines(judgement)]
-    lines += ["", f"policies: {_painted(account, colour=colour)}"]
+    lines += ["", f"policies: {_painted(explanation, colour=colour)}"]
     if result is not None:
         who = f" by {result.server}" if result.server else ""
         lines.append(f"packet:   {result.outcome}{who}{f' ({result.reason})' if result.reason else ''}")
-        lines.append(f"          {_AGREES[agrees(account, result)]}")
+        lines.append(f"          {_AGREES[agrees(explanation, result)]}")
     return "\n".join(lines)
 
 
-def _painted(account: Account, *, colour: bool) -> str:
-    shade = {"allowed": "green", "denied": "red"}.get(account.expected, "yellow")
-    word = _VERDICTS[account.expected]
+def _painted(explanation: Explanation, *, colour: bool) -> str:
+    shade = {"allowed": "green", "denied": "red"}.get(explanation.expected, "yellow")
+    word = _VERDICTS[explanation.expected]
     text = paint(word, shade) if colour else word
-    return f"{text}: {account.reason}" if account.judgements else text
+    return f"{text}: {explanation.reason}" if explanation.judgements else text
 
 
 def _judgement_lines(judgement: Judgement) -> Iterator[str]:
@@ -61,20 +61,20 @@ def _where(step: Step) -> str:
     return f" ({step.source})" if step.source is not None else ""
 
 
-def explain_json(flow: Flow, account: Account, result: Result | None) -> Json:
+def explain_json(flow: Flow, explanation: Explanation, result: Result | None) -> Json:
     """`explain -o json`. `observed` is null when no packet was sent, `agrees` when nothing can be said of it."""
     return {
         "from": str(flow.sender),
         "to": str(flow.destination),
         "protocol": flow.protocol,
         "port": flow.port,
-        "expected": account.expected,
-        "reason": account.reason,
-        "destinations": [_judgement(judgement) for judgement in account.judgements],
+        "expected": explanation.expected,
+        "reason": explanation.reason,
+        "destinations": [_judgement(judgement) for judgement in explanation.judgements],
         "observed": None if result is None else result.outcome,
         "observed_reason": "" if result is None else result.reason,
         "server": "" if result is None else result.server,
-        "agrees": None if result is None else agrees(account, result),
+        "agrees": None if result is None else agrees(explanation, result),
     }
 
 

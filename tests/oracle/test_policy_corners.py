@@ -9,9 +9,9 @@ from textwrap import dedent, indent
 import pytest
 
 from k8snetlab.cluster.model import Cluster
-from k8snetlab.oracle.parties import Party, node_party, pod_party, take_census
+from k8snetlab.oracle.parties import Party, address_owners, node_party, pod_party
 from k8snetlab.oracle.policy import PolicyVerdict, judge
-from k8snetlab.oracle.statutes import PolicyProtocol
+from k8snetlab.oracle.policy_rules import PolicyProtocol
 
 Build = Callable[..., Cluster]
 
@@ -69,7 +69,7 @@ def party(cluster: Cluster, name: str) -> Party:
     elif node := cluster.node(name):
         found = node_party(node, 4)
     else:
-        found = take_census(cluster).party(ip_address(name))
+        found = address_owners(cluster).party(ip_address(name))
     assert found is not None
     return found
 

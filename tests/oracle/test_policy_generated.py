@@ -14,10 +14,10 @@ from k8snetlab.cluster.resolve import Overrides, resolve
 from k8snetlab.manifests.load import load_text
 from k8snetlab.oracle.derive import derive
 from k8snetlab.oracle.lint import lint
-from k8snetlab.oracle.parties import node_party, pod_party, take_census
+from k8snetlab.oracle.parties import address_owners, node_party, pod_party
 from k8snetlab.oracle.policy import judge
+from k8snetlab.oracle.policy_rules import PolicyProtocol, read_policies
 from k8snetlab.oracle.reasons import reason, steps
-from k8snetlab.oracle.statutes import PolicyProtocol, read_statutes
 from tests.oracle.naive_policies import End, Json, allowed
 
 NAMESPACES = {"x": {"team": "x"}, "y": {"team": "y", "env": "prod"}, "z": {}}
@@ -213,7 +213,7 @@ def ends(cluster: Cluster) -> list[tuple[Any, End]]:
     for node in cluster.nodes:
         end = End(str(node.addresses[0]), node=node.name, node_labels=labels[node.name])
         found.append((node_party(node, 4), end))
-    outside = take_census(cluster).party(ip_address(OUTSIDE))
+    outside = address_owners(cluster).party(ip_address(OUTSIDE))
     return [*found, (outside, End(OUTSIDE))]
 
 
@@ -222,11 +222,11 @@ def ends(cluster: Cluster) -> list[tuple[Any, End]]:
 def test_two_readings_agree(drawn: list[Json]) -> None:
     policies = manifests(drawn)
     cluster = build(policies)
-    statutes, everybody = read_statutes(cluster), ends(cluster)
+    read, everybody = read_policies(cluster), ends(cluster)
     for source, naive_source in everybody:
         for destination, naive_destination in everybody:
             for protocol, port in FLOWS:
-                verdict = judge(statutes, source, destination, protocol, port)
+                verdict = judge(read, source, destination, protocol, port)
                 expected = allowed(policies, naive_source, naive_destination, protocol, port)
                 assert verdict.allowed == expected, (naive_source, naive_destination, protocol, port, reason(verdict))
 
@@ -236,11 +236,11 @@ def test_two_readings_agree(drawn: list[Json]) -> None:
 def test_steps_lead_to_the_verdict(drawn: list[Json]) -> None:
     """The last step of each end says what that end says, and the one line is never empty."""
     cluster = build(manifests(drawn))
-    statutes, everybody = read_statutes(cluster), [party for party, _ in ends(cluster)]
+    policies, everybody = read_policies(cluster), [party for party, _ in ends(cluster)]
     for source in everybody:
         for destination in everybody:
-            verdict = judge(statutes, source, destination, "TCP", 80)
-            told = steps(statutes, verdict)
+            verdict = judge(policies, source, destination, "TCP", 80)
+            told = steps(policies, verdict)
             for ruling in verdict.rulings:
                 last = [step for step in told if step.direction == ruling.direction][-1]
                 assert last.text.endswith("allowed" if ruling.allowed else "denied"), last

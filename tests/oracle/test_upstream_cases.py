@@ -17,7 +17,7 @@ from k8snetlab.manifests.edit import merge
 from k8snetlab.manifests.load import load
 from k8snetlab.oracle.parties import pod_party
 from k8snetlab.oracle.policy import judge
-from k8snetlab.oracle.statutes import PolicyProtocol, read_statutes
+from k8snetlab.oracle.policy_rules import PolicyProtocol, read_policies
 
 FOLDER = Path(__file__).parent / "netpol"
 CASES = sorted(path.stem for path in FOLDER.glob("[0-9]*.yaml"))
@@ -30,12 +30,12 @@ def cluster(case: str) -> Cluster:
 
 
 def blocked(state: Cluster, protocol: PolicyProtocol, port: int) -> Pairs:
-    statutes = read_statutes(state)
+    policies = read_policies(state)
     parties = {pod.key: party for pod in state.pods if (party := pod_party(pod, 4))}
     return frozenset(
         (source, destination)
         for source, destination in permutations(parties, 2)
-        if not judge(statutes, parties[source], parties[destination], protocol, port).allowed
+        if not judge(policies, parties[source], parties[destination], protocol, port).allowed
     )
 
 

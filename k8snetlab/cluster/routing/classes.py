@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from k8snetlab.cluster.births import Births, birth_key
+from k8snetlab.cluster.creation_order import CreationOrder, creation_key
 from k8snetlab.dataclass import dataclass
 from k8snetlab.manifests.api.gateway import Gateway, GatewayClass
 from k8snetlab.manifests.api.networking import Ingress, IngressClass
@@ -41,20 +41,22 @@ class ClassChoice:
     assumed: bool = False  # no object of that class is there
 
 
-def default_class(classes: Sequence[IngressClass], births: Births) -> str:
+def default_class(classes: Sequence[IngressClass], creation_order: CreationOrder) -> str:
     """The newest of those marked as default; of several as old the first by name (IngressClass, "Default Ingress
     class"; admission plugin DefaultIngressClass)."""
     marked = [each.metadata.name for each in classes if each.metadata.annotations.get(DEFAULT_ANNOTATION) == "true"]
-    return min(marked, key=lambda name: (-births.get(birth_key("IngressClass", "", name), 0), name), default="")
+    return min(
+        marked, key=lambda name: (-creation_order.get(creation_key("IngressClass", "", name), 0), name), default=""
+    )
 
 
-def ingress_choice(ingress: Ingress, classes: Sequence[IngressClass], births: Births) -> ClassChoice:
+def ingress_choice(ingress: Ingress, classes: Sequence[IngressClass], creation_order: CreationOrder) -> ClassChoice:
     """Which class an Ingress is of. Without any class in the manifests, one that names none is the lab's to serve."""
     annotated = ingress.metadata.annotations.get(CLASS_ANNOTATION)
     wanted = ingress.spec.ingress_class_name or annotated
     known = {each.metadata.name for each in classes}
     if wanted is None:
-        name = default_class(classes, births)
+        name = default_class(classes, creation_order)
         if name or not classes:
             return ClassChoice(name, served=True)
         return ClassChoice("", served=False, reason="it names no class and no IngressClass is the default")

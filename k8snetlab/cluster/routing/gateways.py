@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 
-from k8snetlab.cluster.births import birth_key
+from k8snetlab.cluster.creation_order import creation_key
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.cluster.routing.classes import gateway_choice
 from k8snetlab.cluster.routing.grants import permitted
@@ -119,7 +119,7 @@ def attach(cluster: Cluster) -> Attachments:
 def route_age(cluster: Cluster, route: HTTPRoute) -> tuple[int, str]:
     """The oldest first, of those as old the first by `ns/name` (HTTPRouteRule, matches)."""
     metadata = route.metadata
-    born = cluster.births.get(birth_key("HTTPRoute", metadata.namespace, metadata.name), 0)
+    born = cluster.creation_order.get(creation_key("HTTPRoute", metadata.namespace, metadata.name), 0)
     return born, f"{metadata.namespace}/{metadata.name}"
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from k8snetlab.cluster.births import birth_key
+from k8snetlab.cluster.creation_order import creation_key
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.cluster.routing.annotations import Canary, NginxOptions, nginx_options
 from k8snetlab.cluster.routing.backends import Upstreams
@@ -58,7 +58,9 @@ class _Host:
 def served_ingresses(cluster: Cluster) -> list[Ingress]:
     """Those of a class that is served, the oldest first."""
     served = [
-        each for each in cluster.ingresses if ingress_choice(each, cluster.ingress_classes, cluster.births).served
+        each
+        for each in cluster.ingresses
+        if ingress_choice(each, cluster.ingress_classes, cluster.creation_order).served
     ]
     return sorted(served, key=lambda each: _age(cluster, each))
 
@@ -107,7 +109,7 @@ def wants_https(ingresses: Sequence[Ingress]) -> bool:
 
 def _age(cluster: Cluster, ingress: Ingress) -> tuple[int, str, str]:
     metadata = ingress.metadata
-    born = cluster.births.get(birth_key("Ingress", metadata.namespace, metadata.name), 0)
+    born = cluster.creation_order.get(creation_key("Ingress", metadata.namespace, metadata.name), 0)
     return born, metadata.namespace, metadata.name
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.oracle.lint import admin, dash, dns, networks, ports, selectors
 from k8snetlab.oracle.lint.subject import Subject, read_subjects
-from k8snetlab.oracle.statutes import read_statutes
+from k8snetlab.oracle.policy_rules import read_policies
 
 MOST = 10  # findings of one sort that are told one by one
 
@@ -33,10 +33,10 @@ def lint(cluster: Cluster) -> tuple[str, ...]:
     if not cluster.network_policies and not cluster.admin_policies:
         return ()
     subjects = read_subjects(cluster)
-    statutes = read_statutes(cluster)
+    policies = read_policies(cluster)
     found = [text for sort in _SORTS for text in _shortened([each for s in subjects for each in sort(s)])]
-    found += _shortened(list(dns.no_names(cluster, statutes, subjects)))
-    found += _shortened(list(admin.same_priority(statutes)))
+    found += _shortened(list(dns.no_names(cluster, policies, subjects)))
+    found += _shortened(list(admin.same_priority(policies)))
     found += _shortened(list(admin.domain_names(cluster)))
     return tuple(found)
 

@@ -9,15 +9,15 @@ from itertools import combinations
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.cluster.tiers import tiered_policies
 from k8snetlab.oracle.lint.subject import at
-from k8snetlab.oracle.statutes import Statute, Statutes
+from k8snetlab.oracle.policy_rules import DirectedPolicies, DirectedPolicy
 
 
-def same_priority(statutes: Statutes) -> Iterator[str]:
+def same_priority(policies: DirectedPolicies) -> Iterator[str]:
     """Two that select the same pod with the same priority: which is asked first, Kubernetes does not say."""
-    groups: defaultdict[tuple[str, str, int], list[Statute]] = defaultdict(list)
-    for statute in statutes.all:
-        if statute.tier != "NetworkPolicy":
-            groups[statute.tier, statute.direction, statute.priority].append(statute)
+    groups: defaultdict[tuple[str, str, int], list[DirectedPolicy]] = defaultdict(list)
+    for policy in policies.all:
+        if policy.tier != "NetworkPolicy":
+            groups[policy.tier, policy.direction, policy.priority].append(policy)
     told: set[tuple[str, str]] = set()
     for group in groups.values():
         for one, other in combinations(group, 2):

@@ -9,7 +9,7 @@ from k8snetlab.cluster.model import Cluster
 from k8snetlab.manifests.api.networking import NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort
 from k8snetlab.manifests.selectors import matches
 from k8snetlab.oracle.lint.subject import Subject
-from k8snetlab.oracle.statutes import Statutes
+from k8snetlab.oracle.policy_rules import DirectedPolicies
 
 # The name server as kubeadm installs it, whether the manifests have it or not.
 NAMESPACE = "kube-system"
@@ -18,13 +18,13 @@ _POD_LABELS = {"k8s-app": "kube-dns"}
 _PORT = 53
 
 
-def no_names(cluster: Cluster, statutes: Statutes, subjects: Sequence[Subject]) -> Iterator[str]:
+def no_names(cluster: Cluster, policies: DirectedPolicies, subjects: Sequence[Subject]) -> Iterator[str]:
     """One finding for each policy that isolates a pod which no policy lets reach the name server by UDP."""
     by_name = {subject.name: subject for subject in subjects}
     reaches = {name: _reaches(cluster, subject) for name, subject in by_name.items()}
     told: set[str] = set()
-    for (direction, pod), tiers in statutes.of_pod.items():
-        isolating = [str(statute) for statute in tiers.get("NetworkPolicy", ())]
+    for (direction, pod), tiers in policies.of_pod.items():
+        isolating = [str(policy) for policy in tiers.get("NetworkPolicy", ())]
         # An Admin policy may accept it; nobody who has one needs to be told.
         if direction != "egress" or not isolating or "Admin" in tiers or any(reaches[name] for name in isolating):
             continue

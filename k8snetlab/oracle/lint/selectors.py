@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from k8snetlab.manifests.api.networking import NetworkPolicyPeer
 from k8snetlab.oracle.lint.dns import is_name_server
 from k8snetlab.oracle.lint.subject import EVERY, Subject, at, chosen, rules
-from k8snetlab.oracle.statutes import directions
+from k8snetlab.oracle.policy_rules import directions
 
 
 def selects_nobody(subject: Subject) -> Iterator[str]:

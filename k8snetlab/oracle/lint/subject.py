@@ -11,7 +11,7 @@ from k8snetlab.errors import Source
 from k8snetlab.manifests.api.meta import LabelSelector
 from k8snetlab.manifests.api.networking import NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort
 from k8snetlab.oracle.choose import Chooser, Keys, chooser
-from k8snetlab.oracle.statutes import Direction, directions
+from k8snetlab.oracle.policy_rules import Direction, directions
 
 EVERY = LabelSelector()
 

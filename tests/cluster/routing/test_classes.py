@@ -79,9 +79,9 @@ def test_what_was_there_before_wins_over_a_name_that_comes_first() -> None:
 
     old = resolve(load_text(route("z", "old").encode(), "t.yaml"))
     new = resolve(load_text((route("a", "new") + route("z", "old")).encode(), "t.yaml"), previous=old)
-    assert new.births["Ingress default/z"] < new.births["Ingress default/a"]
+    assert new.creation_order["Ingress default/z"] < new.creation_order["Ingress default/a"]
     again = resolve(load_text((route("a", "new") + route("z", "old")).encode(), "t.yaml"), previous=new)
-    assert again.births == new.births
+    assert again.creation_order == new.creation_order
 
 
 def test_nothing_runs_without_an_ingress_or_gateway_to_serve(world: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.flows.model import Outcome, Result
 from k8snetlab.flows.targets import flow
-from k8snetlab.oracle.account import Account, account, agrees, explained
+from k8snetlab.oracle.explanation import Explanation, agrees, explain, explained
 from k8snetlab.oracle.reasons import CONTESTED
 from k8snetlab.report.explain import explain_json, explain_text
 
@@ -64,9 +64,9 @@ spec:
 """
 
 
-def given(build: Build, sender: str, destination: str, port: int | None = None, text: str = TEXT) -> Account:
+def given(build: Build, sender: str, destination: str, port: int | None = None, text: str = TEXT) -> Explanation:
     cluster = build(text, nodes=2)
-    return account(cluster, flow(cluster, sender, destination, port=port))
+    return explain(cluster, flow(cluster, sender, destination, port=port))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_nothing_is_added_where_no_policy_has_a_part(build: Build) -> None:
 def test_text(build: Build) -> None:
     cluster = build(TEXT, nodes=2)
     asked = flow(cluster, "web", "svc/db")
-    text = explain_text(asked, account(cluster, asked), Result(outcome="ok", server="default/db2"))
+    text = explain_text(asked, explain(cluster, asked), Result(outcome="ok", server="default/db2"))
     assert text.splitlines() == [
         "pod/default/web -> svc/default/db TCP 5000",
         "svc/default/db port 5000 is translated to its endpoints before policies are asked",
@@ -192,7 +192,7 @@ def test_text(build: Build) -> None:
 def test_json(build: Build) -> None:
     cluster = build(TEXT, nodes=2)
     asked = flow(cluster, "api", "db1", port=5432)
-    told = explain_json(asked, account(cluster, asked), None)
+    told = explain_json(asked, explain(cluster, asked), None)
     assert list(told) == [
         "from", "to", "protocol", "port", "expected", "reason", "destinations",
         "observed", "observed_reason", "server", "agrees",

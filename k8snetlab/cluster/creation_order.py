@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 
 from k8snetlab.manifests.document import Document
 
-Births = Mapping[str, int]  # `Kind ns/name` → the number of the command that brought it
+CreationOrder = Mapping[str, int]  # `Kind ns/name` → the number of the command that brought it
 _KINDS = ("Ingress", "IngressClass", "Gateway", "HTTPRoute")
 
 
-def birth_key(kind: str, namespace: str, name: str) -> str:
+def creation_key(kind: str, namespace: str, name: str) -> str:
     return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
 
 
-def births(documents: Sequence[Document], previous: Births | None) -> Births:
+def creation_order(documents: Sequence[Document], previous: CreationOrder | None) -> CreationOrder:
     """Keep the numbers of what was there; everything new gets the next one."""
-    keys = [birth_key(*document.key) for document in documents if document.kind in _KINDS]
+    keys = [creation_key(*document.key) for document in documents if document.kind in _KINDS]
     if not previous:
         return dict.fromkeys(keys, 0)
     following = max(previous.values()) + 1

@@ -8,7 +8,7 @@ import pytest
 
 from k8snetlab.cluster.model import Cluster
 from k8snetlab.plan.proxy.chains import chain_hash
-from k8snetlab.plan.proxy.culprit import culprit
+from k8snetlab.plan.proxy.refused_rule import refused_service
 
 MANIFESTS = """
 apiVersion: k8snetlab.dev/v1
@@ -75,5 +75,5 @@ SEP6 = chain_hash("shop/web:http", "tcp", "[fd00:10:244::2]:8080")
     ],
 )  # fmt: skip
 def test_whose_it_is(resolved: Callable[..., Cluster], refused: str, expected: str | None) -> None:
-    found = culprit(resolved(MANIFESTS), refused)
+    found = refused_service(resolved(MANIFESTS), refused)
     assert (found.key if found else None) == expected

@@ -98,7 +98,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statute:
+class DirectedPolicy:
     """A policy in one direction: the pods it selects and its rules, in their order. `name` is `ns/name` for a
     NetworkPolicy."""
 
@@ -116,35 +116,35 @@ class Statute:
 
 
 @dataclass(frozen=True, slots=True)
-class Statutes:
-    """By direction and pod: its statutes of each tier, in the order in which they are asked."""
+class DirectedPolicies:
+    """By direction and pod: its policies of each tier, in the order in which they are asked."""
 
-    all: tuple[Statute, ...]
-    of_pod: Mapping[tuple[Direction, str], Mapping[Tier, tuple[Statute, ...]]]
+    all: tuple[DirectedPolicy, ...]
+    of_pod: Mapping[tuple[Direction, str], Mapping[Tier, tuple[DirectedPolicy, ...]]]
 
-    def selecting(self, direction: Direction, pod: str, tier: Tier) -> tuple[Statute, ...]:
+    def selecting(self, direction: Direction, pod: str, tier: Tier) -> tuple[DirectedPolicy, ...]:
         return self.of_pod.get((direction, pod), {}).get(tier, ())
 
 
-def read_statutes(cluster: Cluster) -> Statutes:
+def read_policies(cluster: Cluster) -> DirectedPolicies:
     """Every policy of the cluster, ready for any number of judgements."""
     if not cluster.network_policies and not cluster.admin_policies:
-        return Statutes((), {})
+        return DirectedPolicies((), {})
     choose = chooser(cluster)
-    found: list[Statute] = []
+    found: list[DirectedPolicy] = []
     for policy in cluster.network_policies:
         found += _network_policy(choose, policy)
     for tiered in tiered_policies(cluster):
         found += _tiered_policy(choose, tiered)
-    return Statutes(tuple(found), _by_pod(found))
+    return DirectedPolicies(tuple(found), _by_pod(found))
 
 
-def _by_pod(found: Iterable[Statute]) -> dict[tuple[Direction, str], dict[Tier, tuple[Statute, ...]]]:
-    index: defaultdict[tuple[Direction, str], dict[Tier, tuple[Statute, ...]]] = defaultdict(dict)
-    for statute in found:
-        for pod in statute.subjects:
-            mine = index[statute.direction, pod]
-            mine[statute.tier] = (*mine.get(statute.tier, ()), statute)
+def _by_pod(found: Iterable[DirectedPolicy]) -> dict[tuple[Direction, str], dict[Tier, tuple[DirectedPolicy, ...]]]:
+    index: defaultdict[tuple[Direction, str], dict[Tier, tuple[DirectedPolicy, ...]]] = defaultdict(dict)
+    for policy in found:
+        for pod in policy.subjects:
+            mine = index[policy.direction, pod]
+            mine[policy.tier] = (*mine.get(policy.tier, ()), policy)
     return dict(index)
 
 
@@ -164,7 +164,7 @@ def directions(policy: NetworkPolicy) -> tuple[Direction, ...]:
     return tuple(found)
 
 
-def _network_policy(choose: Chooser, policy: NetworkPolicy) -> Iterable[Statute]:
+def _network_policy(choose: Chooser, policy: NetworkPolicy) -> Iterable[DirectedPolicy]:
     namespace = policy.metadata.namespace
     subjects = choose.in_namespace(namespace, policy.spec.pod_selector)
     written = {
@@ -172,7 +172,7 @@ def _network_policy(choose: Chooser, policy: NetworkPolicy) -> Iterable[Statute]
         "egress": [(rule.to, rule.ports, rule.source) for rule in policy.spec.egress],
     }
     for direction in directions(policy):
-        yield Statute(
+        yield DirectedPolicy(
             kind="NetworkPolicy",
             name=f"{namespace}/{policy.metadata.name}",
             tier="NetworkPolicy",
@@ -221,7 +221,7 @@ def _policy_port(port: NetworkPolicyPort) -> Port:
 # --- Admin policies ---------------------------------------------------------------------------------------------------
 
 
-def _tiered_policy(choose: Chooser, policy: TieredPolicy) -> Iterable[Statute]:
+def _tiered_policy(choose: Chooser, policy: TieredPolicy) -> Iterable[DirectedPolicy]:
     """A policy without rules for a direction does nothing in it: unlike a NetworkPolicy it does not isolate."""
     subjects = choose.in_namespaces(policy.subject.namespaces, policy.subject.pods)
     both: tuple[tuple[Direction, tuple[TieredRule, ...]], ...] = (
@@ -230,7 +230,7 @@ def _tiered_policy(choose: Chooser, policy: TieredPolicy) -> Iterable[Statute]:
     )
     for direction, rules in both:
         if rules:
-            yield Statute(
+            yield DirectedPolicy(
                 kind=policy.kind,
                 name=policy.name,
                 tier=policy.tier,

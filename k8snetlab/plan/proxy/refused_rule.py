@@ -21,7 +21,7 @@ _ADDRESS: Final = re.compile(r"[0-9a-fA-F]*[.:][0-9a-fA-F.:]+")
 _NODE_PORT: Final = re.compile(r"(?:--dport |tcp \. |udp \. |sctp \. |PORT[A-Z-]* (?:[\d.a-f:]+,\w+:)?)(\d+)")
 
 
-def culprit(cluster: Cluster, refused: str) -> Service | None:
+def refused_service(cluster: Cluster, refused: str) -> Service | None:
     """The Service of the cluster that a refused line, as a KernelError's `subject` has it, was planned for."""
     services = [service for service in cluster.services if service.proxied()]
     by_name = {service.key: service for service in services}

@@ -9,12 +9,12 @@ from typing import Literal
 from k8snetlab.cluster.model import Cluster, Family, IPAddress, Node, Service, ServicePort
 from k8snetlab.dataclass import dataclass
 from k8snetlab.flows.model import Flow, Result
-from k8snetlab.oracle.bound import policy_protocol
+from k8snetlab.oracle.endpoint_verdicts import PolicyContext, endpoint_verdicts, policy_context
 from k8snetlab.oracle.parties import party_of
-from k8snetlab.oracle.permits import Law, permits, read_law
 from k8snetlab.oracle.policy import PolicyVerdict, judge
 from k8snetlab.oracle.reasons import Step, reason, steps
 from k8snetlab.oracle.services import Client, expect
+from k8snetlab.oracle.under_policies import policy_protocol
 
 Expected = Literal["allowed", "denied", "some", "open"]
 
@@ -34,7 +34,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class Explanation:
     """`expected` some: of the endpoints that the Service picks from some may be reached; open: nobody says which.
     `translated` is how the destination became what is judged, or why nothing can be said of it."""
 
@@ -51,55 +51,55 @@ class Account:
     @property
     def decided(self) -> bool:
         """Whether any policy has a part in it."""
-        return any(r.statute or r.isolating for j in self.judgements for r in j.verdict.rulings)
+        return any(r.policy or r.isolating for j in self.judgements for r in j.verdict.rulings)
 
 
-def account(cluster: Cluster, flow: Flow) -> Account:
+def explain(cluster: Cluster, flow: Flow) -> Explanation:
     """Whatever policies say on the flow, from the manifests alone; no packet is asked."""
-    law = read_law(cluster)
+    context = policy_context(cluster)
     address, why = _address(cluster, flow)
     if address is None:
-        return Account(expected="open", judgements=(), translated=why)
+        return Explanation(expected="open", judgements=(), translated=why)
     family: Family = 4 if address.version == 4 else 6
-    source = party_of(cluster, law.census, flow.sender, family)
+    source = party_of(cluster, context.owners, flow.sender, family)
     if source is None:
-        return Account(expected="open", judgements=(), translated=f"{flow.sender} has no IPv{family} address")
-    door = _door(cluster, law, address, flow)
+        return Explanation(expected="open", judgements=(), translated=f"{flow.sender} has no IPv{family} address")
+    door = _door(cluster, context, address, flow)
     if door is None:
-        verdict = judge(law.statutes, source, law.census.party(address), policy_protocol(flow), flow.port)
+        verdict = judge(context.policies, source, context.owners.party(address), policy_protocol(flow), flow.port)
         allowed = None if verdict.contested else verdict.allowed
-        return _account((_judgement(law, verdict, allowed=allowed),), why)
+        return _explanation((_judgement(context, verdict, allowed=allowed),), why)
     service, port, entry = door
     client = Client(address=source.address, node=cluster.node(source.node), pod=source.pod)
     if entry is None and client.node is None:
-        return Account(expected="open", judgements=(), translated="nobody outside has a route to a ClusterIP")
+        return Explanation(expected="open", judgements=(), translated="nobody outside has a route to a ClusterIP")
     expectation = expect(cluster, service, port, client, "node-port" if entry else "cluster-ip", entry)
     where = f"svc/{service.key} port {port.name or port.port}"
     if expectation.outcome != "ok":
-        return Account(expected="open", judgements=(), translated=f"{where} has no endpoint to go to")
-    found = permits(law, client, port, expectation, entry)
-    judged = tuple(_judgement(law, each.verdict, allowed=each.allowed) for each in found)
-    return _account(judged, f"{where} is translated to its endpoints before policies are asked")
+        return Explanation(expected="open", judgements=(), translated=f"{where} has no endpoint to go to")
+    found = endpoint_verdicts(context, client, port, expectation, entry)
+    judged = tuple(_judgement(context, each.verdict, allowed=each.allowed) for each in found)
+    return _explanation(judged, f"{where} is translated to its endpoints before policies are asked")
 
 
-def _account(judged: tuple[Judgement, ...], translated: str) -> Account:
+def _explanation(judged: tuple[Judgement, ...], translated: str) -> Explanation:
     answers = {each.allowed for each in judged}
     expected: Expected = "some"
     if None in answers:
         expected = "open"
     elif len(answers) == 1:
         expected = "allowed" if True in answers else "denied"
-    return Account(expected=expected, judgements=judged, translated=translated)
+    return Explanation(expected=expected, judgements=judged, translated=translated)
 
 
-def _judgement(law: Law, verdict: PolicyVerdict, *, allowed: bool | None) -> Judgement:
+def _judgement(context: PolicyContext, verdict: PolicyVerdict, *, allowed: bool | None) -> Judgement:
     return Judgement(
         destination=str(verdict.destination),
         address=verdict.destination.address,
         port=verdict.port,
         allowed=allowed,
         verdict=verdict,
-        steps=steps(law.statutes, verdict),
+        steps=steps(context.policies, verdict),
     )
 
 
@@ -120,11 +120,11 @@ def _address(cluster: Cluster, flow: Flow) -> tuple[IPAddress | None, str]:
 
 
 def _door(
-    cluster: Cluster, law: Law, address: IPAddress, flow: Flow
+    cluster: Cluster, context: PolicyContext, address: IPAddress, flow: Flow
 ) -> tuple[Service, ServicePort, Node | None] | None:
     """The Service port that is reached at an address, and the node when it is a NodePort of that."""
     protocol = policy_protocol(flow)
-    node = law.census.party(address)
+    node = context.owners.party(address)
     for service in cluster.services:
         virtual = (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips)
         for port in _ports(service, protocol):
@@ -142,7 +142,7 @@ def _ports(service: Service, protocol: str) -> Sequence[ServicePort]:
 # --- Beside what the packet did ---------------------------------------------------------------------------------------
 
 
-def agrees(given: Account, result: Result) -> bool | None:
+def agrees(given: Explanation, result: Result) -> bool | None:
     """Whether the packet did as policies say; None when that cannot be told. To be refused by the server is to be let
     through, for a policy drops in silence; by a router it tells nothing. Silence where policies allow may have another
     reason, but is not what they say."""
@@ -152,7 +152,7 @@ def agrees(given: Account, result: Result) -> bool | None:
     return (result.outcome == "timeout") == (given.expected == "denied")
 
 
-def explained(given: Account, result: Result) -> str:
+def explained(given: Explanation, result: Result) -> str:
     """The reason of a result with what the policies say to it, where they have a part in it."""
     if not given.decided or result.outcome == "error":
         return result.reason

@@ -12,13 +12,13 @@ from ipaddress import ip_address
 
 from k8snetlab.cluster.model import Node, Service, ServicePort
 from k8snetlab.flows.model import Check, Flow, IPAddress
+from k8snetlab.oracle.endpoint_verdicts import EndpointVerdict, client_party, endpoint_verdicts
 from k8snetlab.oracle.parties import Party, party_of
-from k8snetlab.oracle.permits import Permit, client_party, permits
 from k8snetlab.oracle.places import Scene
 from k8snetlab.oracle.policy import consents, judge
+from k8snetlab.oracle.policy_rules import PolicyProtocol
 from k8snetlab.oracle.reasons import reason
 from k8snetlab.oracle.services import Client, Expectation, node_sources
-from k8snetlab.oracle.statutes import PolicyProtocol
 
 MOST_TRIES = 40
 
@@ -34,16 +34,16 @@ def policy_protocol(flow: Flow) -> PolicyProtocol:
             return protocol
 
 
-def bound(scene: Scene, check: Check) -> Iterator[Check]:
+def under_policies(scene: Scene, check: Check) -> Iterator[Check]:
     """A check without any translation of addresses: as it is, or denied, or none when it hangs on which of its
     addresses a node sends from."""
     address = ip_address(check.flow.address)
     sources = _sources(scene, check.flow)
-    if not scene.law.statutes.all or address.is_loopback or not sources:
+    if not scene.policy_context.policies.all or address.is_loopback or not sources:
         yield check
         return
-    target, protocol = scene.law.census.party(address), policy_protocol(check.flow)
-    verdicts = [judge(scene.law.statutes, source, target, protocol, check.flow.port) for source in sources]
+    target, protocol = scene.policy_context.owners.party(address), policy_protocol(check.flow)
+    verdicts = [judge(scene.policy_context.policies, source, target, protocol, check.flow.port) for source in sources]
     if any(verdict.contested for verdict in verdicts):
         return
     if all(verdict.allowed for verdict in verdicts):
@@ -63,11 +63,11 @@ def _sources(scene: Scene, flow: Flow) -> Sequence[Party]:
     node = scene.nodes.get(flow.sender.name) if flow.sender.kind == "node" else None
     if node is not None:
         return [Party(each, None, node.name) for each in node_sources(scene.cluster, node, scene.family)]
-    party = party_of(scene.cluster, scene.law.census, flow.sender, scene.family)
+    party = party_of(scene.cluster, scene.policy_context.owners, flow.sender, scene.family)
     return [party] if party is not None else []
 
 
-def bound_through_service(
+def service_under_policies(
     scene: Scene,
     check: Check,
     service: Service,
@@ -81,7 +81,7 @@ def bound_through_service(
     When only some of the endpoints may be reached it is asked so often that, with probability 1 - e^-9, one of those
     that may answers, and one of the others would if it were not denied.
     """
-    if not scene.law.statutes.all:
+    if not scene.policy_context.policies.all:
         yield check
         return
     if expectation.outcome != "ok":
@@ -89,7 +89,7 @@ def bound_through_service(
         if expectation.outcome == "timeout" or _may_leave(scene, check, client):
             yield check
         return
-    found = permits(scene.law, client, port, expectation, entry)
+    found = endpoint_verdicts(scene.policy_context, client, port, expectation, entry)
     allowed = [each for each in found if each.allowed]
     refused = [each for each in found if each.allowed is False]
     if len(allowed) == len(found):
@@ -102,11 +102,13 @@ def bound_through_service(
 
 def _may_leave(scene: Scene, check: Check, client: Client) -> bool:
     target: IPAddress = ip_address(check.flow.address)
-    door, protocol = scene.law.census.party(target), policy_protocol(check.flow)
-    return consents(scene.law.statutes, "egress", client_party(client), door, protocol, check.flow.port)
+    door, protocol = scene.policy_context.owners.party(target), policy_protocol(check.flow)
+    return consents(scene.policy_context.policies, "egress", client_party(client), door, protocol, check.flow.port)
 
 
-def _some(check: Check, service: Service, allowed: Sequence[Permit], refused: Sequence[Permit]) -> Iterator[Check]:
+def _some(
+    check: Check, service: Service, allowed: Sequence[EndpointVerdict], refused: Sequence[EndpointVerdict]
+) -> Iterator[Check]:
     may, may_not = {each.endpoint.pod for each in allowed}, {each.endpoint.pod for each in refused}
     # Session affinity binds the client to its first endpoint, be it one that it cannot reach.
     if service.session_affinity_seconds or None in may | may_not or may & may_not:

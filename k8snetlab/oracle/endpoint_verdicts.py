@@ -12,27 +12,27 @@ from collections.abc import Sequence
 
 from k8snetlab.cluster.model import Cluster, Endpoint, Family, Node, ServicePort
 from k8snetlab.dataclass import dataclass
-from k8snetlab.oracle.parties import Census, Party, take_census
+from k8snetlab.oracle.parties import AddressOwners, Party, address_owners
 from k8snetlab.oracle.policy import PolicyVerdict, consents, judge
+from k8snetlab.oracle.policy_rules import DirectedPolicies, read_policies
 from k8snetlab.oracle.services import Client, Expectation, node_sources
-from k8snetlab.oracle.statutes import Statutes, read_statutes
 
 
 @dataclass(frozen=True, slots=True)
-class Law:
+class PolicyContext:
     """What a cluster's policies are judged by: they themselves, and who has which address."""
 
     cluster: Cluster
-    statutes: Statutes
-    census: Census
+    policies: DirectedPolicies
+    owners: AddressOwners
 
 
-def read_law(cluster: Cluster) -> Law:
-    return Law(cluster, read_statutes(cluster), take_census(cluster))
+def policy_context(cluster: Cluster) -> PolicyContext:
+    return PolicyContext(cluster, read_policies(cluster), address_owners(cluster))
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
+class EndpointVerdict:
     """`verdict` is that on the client's own address; `allowed` is None when it hangs on what the policies see."""
 
     endpoint: Endpoint
@@ -45,32 +45,39 @@ def client_party(client: Client) -> Party:
     return Party(client.address, pod, client.node.name if client.node is not None else "")
 
 
-def permits(
-    law: Law, client: Client, port: ServicePort, expectation: Expectation, entry: Node | None
-) -> tuple[Permit, ...]:
+def endpoint_verdicts(
+    context: PolicyContext, client: Client, port: ServicePort, expectation: Expectation, entry: Node | None
+) -> tuple[EndpointVerdict, ...]:
     """A verdict for each endpoint of the expectation; `entry` is the node of a NodePort."""
-    return tuple(_permit(law, client, port, expectation, endpoint, entry) for endpoint in expectation.endpoints)
+    return tuple(
+        _endpoint_verdict(context, client, port, expectation, endpoint, entry) for endpoint in expectation.endpoints
+    )
 
 
-def _permit(
-    law: Law, client: Client, port: ServicePort, expectation: Expectation, endpoint: Endpoint, entry: Node | None
-) -> Permit:
-    party, target = client_party(client), law.census.party(endpoint.ip)
-    verdict = judge(law.statutes, party, target, port.protocol, endpoint.port)
+def _endpoint_verdict(
+    context: PolicyContext,
+    client: Client,
+    port: ServicePort,
+    expectation: Expectation,
+    endpoint: Endpoint,
+    entry: Node | None,
+) -> EndpointVerdict:
+    party, target = client_party(client), context.owners.party(endpoint.ip)
+    verdict = judge(context.policies, party, target, port.protocol, endpoint.port)
     if verdict.exempt == "itself":
-        return Permit(endpoint, verdict, allowed=True)
+        return EndpointVerdict(endpoint, verdict, allowed=True)
     if verdict.contested:
-        return Permit(endpoint, verdict, allowed=None)
-    leaves = _leaves(law, client, party, target, port, endpoint, entry)
-    seen = _seen(law, client, party, expectation, entry)
-    enters = {consents(law.statutes, "ingress", source, target, port.protocol, endpoint.port) for source in seen}
+        return EndpointVerdict(endpoint, verdict, allowed=None)
+    leaves = _leaves(context, client, party, target, port, endpoint, entry)
+    seen = _seen(context, client, party, expectation, entry)
+    enters = {consents(context.policies, "ingress", source, target, port.protocol, endpoint.port) for source in seen}
     if leaves == {False} or enters == {False}:
-        return Permit(endpoint, verdict, allowed=False)
-    return Permit(endpoint, verdict, allowed=True if leaves == enters == {True} else None)
+        return EndpointVerdict(endpoint, verdict, allowed=False)
+    return EndpointVerdict(endpoint, verdict, allowed=True if leaves == enters == {True} else None)
 
 
 def _leaves(
-    law: Law,
+    context: PolicyContext,
     client: Client,
     party: Party,
     target: Party,
@@ -79,22 +86,26 @@ def _leaves(
     entry: Node | None,
 ) -> set[bool]:
     """What egress of the client says: of the endpoint and, before another node translates it, of that node."""
-    answers = {consents(law.statutes, "egress", party, target, port.protocol, endpoint.port)}
+    answers = {consents(context.policies, "egress", party, target, port.protocol, endpoint.port)}
     if entry is not None and client.node is not None and entry.name != client.node.name:
         for address in entry.addresses:
             if address.version == party.address.version:
                 door = Party(address, None, entry.name)
-                answers.add(consents(law.statutes, "egress", party, door, port.protocol, port.node_port))
+                answers.add(consents(context.policies, "egress", party, door, port.protocol, port.node_port))
     return answers
 
 
-def _seen(law: Law, client: Client, party: Party, expectation: Expectation, entry: Node | None) -> Sequence[Party]:
+def _seen(
+    context: PolicyContext, client: Client, party: Party, expectation: Expectation, entry: Node | None
+) -> Sequence[Party]:
     """As whom the endpoint's policies may see the client."""
     family: Family = 4 if party.address.version == 4 else 6
     found = [party]
     if party.pod is None and client.node is not None:
-        found += [Party(address, None, client.node.name) for address in node_sources(law.cluster, client.node, family)]
+        found += [
+            Party(address, None, client.node.name) for address in node_sources(context.cluster, client.node, family)
+        ]
     mask = entry or client.node
     if expectation.source == "node" and mask is not None:
-        found += [Party(address, None, mask.name) for address in node_sources(law.cluster, mask, family)]
+        found += [Party(address, None, mask.name) for address in node_sources(context.cluster, mask, family)]
     return found
