@@ -12,7 +12,7 @@ from k8snetlab.cluster.routing.gateways import attach, served_gateways
 from k8snetlab.cluster.routing.http_routes import resolved_refs, rule_faults, without_effect
 from k8snetlab.cluster.routing.ingress import path_match, served_ingresses
 from k8snetlab.cluster.routing.patterns import pattern_fault
-from k8snetlab.manifests.api.gateway import GATEWAY_GROUP
+from k8snetlab.manifests.api.gateway import GATEWAY_GROUP, Gateway
 from k8snetlab.manifests.api.networking import Ingress
 
 _SHOWN = 5  # of a list that may be long
@@ -73,12 +73,25 @@ def _gateways(cluster: Cluster) -> Iterator[str]:
             yield f"{subject} NOT served: {choice.reason}"
         elif choice.assumed:
             yield f"{subject}: GatewayClass {choice.name} is not in the manifests: taken as installed"
+        if choice.served:
+            yield from _without_tls_settings(subject, gateway)
     for state in attach(cluster).gateways:
         for listener in state.listeners:
             for condition in listener.conditions:
                 if not condition.status and condition.type in ("Accepted", "ResolvedRefs"):
                     why = condition.message or condition.reason
                     yield f"Gateway {state.key}: listener {listener.listener.name} NOT served: {why}"
+
+
+def _without_tls_settings(subject: str, gateway: Gateway) -> Iterator[str]:
+    """A door that is open where it should be locked must not look locked."""
+    validating = [each.name for each in gateway.spec.listeners if each.tls and each.tls.frontend_validation]
+    if gateway.spec.tls is not None:
+        yield (
+            f"{subject}: spec.tls has no effect: clients are NOT asked for certificates, backends are spoken to plainly"
+        )
+    if validating:
+        yield f"{subject}: listener {_some(validating)}: clients are NOT asked for certificates"
 
 
 def _http_routes(cluster: Cluster) -> Iterator[str]:

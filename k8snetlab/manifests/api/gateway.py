@@ -58,7 +58,7 @@ class AllowedRoutes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretObjectReference:
-    """Names the certificate; the lab makes certificates of its own."""
+    """Names the Secret with the certificate; the lab makes one for a Secret that is not in the manifests."""
 
     group: str = ""
     kind: str = "Secret"
@@ -67,13 +67,21 @@ class SecretObjectReference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendValidation:
+    """Which certificates clients must show. Not served, so only that it is there is read, and said."""
+
+    IGNORED: ClassVar = ("caCertificateRefs", "mode")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayTLSConfig:
     """Terminate ends TLS at the Gateway, Passthrough hands it on."""
 
-    IGNORED: ClassVar = ("frontendValidation", "options")
+    IGNORED: ClassVar = ("options",)
 
     mode: Literal["Terminate", "Passthrough"] = "Terminate"
     certificate_refs: tuple[SecretObjectReference, ...] = ()
+    frontend_validation: FrontendValidation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +115,24 @@ class GatewayInfrastructure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayTLS:
+    """The whole Gateway's `frontend` (clients' certificates) and `backend`. Not served: read as `FrontendValidation`
+    is."""
+
+    IGNORED: ClassVar = ("backend", "frontend")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySpec:
     """One to 64 listeners, told apart by name and by port, protocol and hostname."""
 
-    IGNORED: ClassVar = ("allowedListeners", "backendTLS", "defaultScope", "tls")
+    IGNORED: ClassVar = ("allowedListeners", "backendTLS", "defaultScope")
 
     gateway_class_name: str
     listeners: tuple[Listener, ...]
     addresses: tuple[GatewayAddress, ...] = ()
     infrastructure: GatewayInfrastructure | None = None
+    tls: GatewayTLS | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

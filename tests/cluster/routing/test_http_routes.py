@@ -365,6 +365,20 @@ def test_what_has_no_effect_is_said_and_the_rest_is_served(world: Any, ask: Any)
     assert ask(cluster, "http://any.com/", "default/gw").services == {"default/a"}
 
 
+def test_certificates_of_clients_that_nobody_asks_for_are_said(world: Any) -> None:
+    tls = "tls: {frontend: {default: {validation: {caCertificateRefs: [{kind: ConfigMap, group: '', name: ca}]}}}}"
+    listeners = "listeners: [{name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}]"
+    old = "{name: old, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: c}], frontendValidation: {}}}"
+    text = GATEWAY.replace(listeners, f"{tls}\n  {listeners[:-1]}, {old}]")
+    said = [each for each in remarks(world(text)) if "NOT asked" in each]
+    assert said == [
+        "Gateway default/gw: spec.tls has no effect: clients are NOT asked for certificates, backends are spoken to"
+        " plainly",
+        "Gateway default/gw: listener old: clients are NOT asked for certificates",
+    ]
+    assert [each for each in remarks(world(GATEWAY)) if "NOT asked" in each] == []
+
+
 def test_what_a_rule_carries_into_the_table(world: Any) -> None:
     filters = """[
       {type: RequestHeaderModifier, requestHeaderModifier:
