@@ -75,3 +75,19 @@ def test_wrong_usage(run: Callable[..., Done], options: list[str], said: str) ->
     done = run("compare", "-f", "-", *options, stdin=MANIFESTS)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+@pytest.mark.vm
+def test_every_difference_between_the_modes_is_documented(run: Callable[..., Done]) -> None:
+    """Under a kernel that has IPVS all three are side by side."""
+    done = run("compare", "-f", "-", "--nodes", "2", "--timeout", "2", "-o", "json", stdin=MANIFESTS)
+    assert done.stdout, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert [each["ran"] for each in found["variants"]] == [True, True, True]
+    undocumented = [flow for flow in found["flows"] if flow["differs"] and not flow["divergence"]]
+    assert undocumented == []
+    assert {flow["divergence"] for flow in found["flows"]} > {"local-without-endpoints", "undefined-port"}
+    by_class = {(flow["client"], flow["destination"]): flow["results"] for flow in found["flows"]}
+    # The load balancer's address is found by ARP in every mode, although in ipvs mode every node has it.
+    assert [result["whose"] for result in by_class["external", "LB IP"]] == ["client"] * 3
+    assert done.returncode == 0

@@ -144,11 +144,10 @@ def test_the_hints_work(machine: Callable[..., Machine]) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(shutil.which("dash") is None, reason="dash is not installed")
 def test_the_script_is_posix(machine: Callable[..., Machine], tmp_path: Path) -> None:
     path = tmp_path / "script.sh"
     path.write_text(machine("vxlan", "dual").script)
-    assert subprocess.run(["dash", "-n", path], check=False).returncode == 0
+    assert subprocess.run([shutil.which("dash") or "sh", "-n", path], check=False).returncode == 0
 
 
 def test_links_are_made_where_they_belong(machine: Callable[..., Machine]) -> None:
