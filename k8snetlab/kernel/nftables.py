@@ -31,6 +31,7 @@ _BUSY: Final = "Device or resource busy"
 _PLACE: Final = re.compile(r":(\d+):\d+-\d+: Error: (.*)")
 _SERVICE_IN_NAME: Final = re.compile(r"-[A-Z2-7]{8}-([^/\s]+/[^/\s]+)/")
 _SERVICE_IN_COMMENT: Final = re.compile(r'comment "([^"\s/]+/[^":\s]+)')
+_RULE_OF_POLICY: Final = re.compile(r'comment "[^"]+ (?:in|e)gress\[\d+\]"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,8 @@ def _subject(lines: Sequence[str], number: int) -> str:
     if not 0 < number <= len(lines):
         return ""
     line = lines[number - 1].strip()
+    if _RULE_OF_POLICY.search(line):
+        return line
     heading = next((text for text in reversed(lines[:number]) if text.startswith(("chain ", "add ", "delete "))), "")
     for pattern, text in ((_SERVICE_IN_COMMENT, line), (_SERVICE_IN_NAME, line), (_SERVICE_IN_NAME, heading)):
         if found := pattern.search(text):

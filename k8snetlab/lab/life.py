@@ -227,14 +227,16 @@ def _bring(running: Holder, record: Record, progress: Progress, *, new: bool) ->
 
 @contextmanager
 def _blaming(record: Record) -> Iterator[None]:
-    """A rule that the kernel refuses is a Service's: the error says whose, and where that is written."""
+    """A rule that the kernel refuses is a policy's or a Service's: the error says whose, and where that is written."""
     try:
         yield
     except KernelError as error:
+        from k8snetlab.plan.policy.refused_rule import refused_policy
         from k8snetlab.plan.proxy.refused_rule import refused_service
 
-        service = refused_service(record.cluster, error.subject)
-        if service is not None:
+        if (policy := refused_policy(record.cluster, error.subject)) is not None:
+            error.blame(*policy)
+        elif (service := refused_service(record.cluster, error.subject)) is not None:
             error.blame(f"Service {service.key}", service.source)
         raise
 

@@ -91,3 +91,51 @@ def test_a_new_lab_says_it_too_and_is_gone(name: str, lab_document: str) -> None
         with pytest.raises(KernelError, match=r"\(Service default/second, shop.yaml:15\)"):
             life.up(lab, replace(after, plan=Plan(tuple(map(spoilt, after.plan.objects)))))
         assert lab.holder is None
+
+
+POLICY = """\
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: second}
+spec:
+  podSelector: {}
+  ingress:
+  - ports: [{port: 81}]
+  - ports: [{port: PORT}]
+"""
+
+
+@pytest.mark.parametrize("engine", ["iptables", "nftables"])
+def test_a_rule_of_a_policy_is_the_policys_also_beside_a_service_of_its_name(name: str, engine: str) -> None:
+    def with_policy(port: int) -> Record:
+        text = dedent(MANIFESTS).replace("LAB", f"policyEngine: {engine}").replace("PORT", "81") + POLICY
+        manifests = load_text(text.replace("PORT", str(port)).encode(), "shop.yaml")
+        cluster = resolve(manifests, Overrides())
+        return Record(manifests=manifests, cluster=cluster, plan=build(cluster))
+
+    def broken(item: KernelObject) -> KernelObject:
+        if isinstance(item, IptablesChain):
+            return replace(
+                item, rules=tuple(rule.replace("--dport 83", "--dport 83 -m nosuchmatch") for rule in item.rules)
+            )
+        if isinstance(item, NftChain):
+            return replace(
+                item, rules=tuple(rule.replace("tcp dport 83", "tcp dport no-such-port") for rule in item.rules)
+            )
+        return item
+
+    before, after = with_policy(82), with_policy(83)
+    bad = tuple(map(broken, after.plan.objects))
+    assert bad != after.plan.objects
+    with life.locked(name) as lab:
+        life.up(lab, before)
+        with pytest.raises(KernelError) as caught:
+            life.change(lab, replace(after, plan=Plan(bad)))
+        written = 1 + (dedent(MANIFESTS) + POLICY).splitlines().index("  - ports: [{port: PORT}]")
+        assert caught.value.message.endswith(f" (NetworkPolicy default/second ingress[1], shop.yaml:{written})")
+        assert "Service" not in caught.value.message
+        assert lab.holder is not None
+        assert not run_in(lab.holder, converge.drift_from, before.plan).missing
+        life.up(lab, after)
+        assert not life.status(lab.holder)
