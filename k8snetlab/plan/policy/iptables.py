@@ -141,7 +141,7 @@ def _policy_rules(policy: PolicyRules, family: Family) -> Iterator[str]:
                 matched = True
                 comment = f'-m comment --comment "{rule_comment(rule.name)}"'
                 yield " ".join((*words, comment, _action(policy, rule)))
-        if matched and rule.action != "Deny":
+        if matched and rule.action != "Deny" and rule is not policy.rules[-1]:
             # Of an admin policy the first rule that matches decides; of a NetworkPolicy any, so the rest is idle.
             yield f"-m mark ! --mark {UNDECIDED} -j RETURN"
 
